@@ -1,0 +1,101 @@
+/**
+ * Every bound of a node, with its default. Unit last in the name. Reaching one is the named error in the comment. Relations between
+ * them are asserted by `withLimits`, at start, so that a wrong combination never runs.
+ */
+export const defaultLimits = {
+  /** Frame from a client after `welcome`, characters: FRAME_TOO_LARGE. */
+  frameCharsMax: 1_048_576,
+  /** A reply, event or patch set of one turn, encoded characters: REPLY_TOO_LARGE. */
+  outputCharsMax: 4_194_304,
+  /** Whole stored body of an actor, bytes: SNAPSHOT_TOO_LARGE. */
+  snapshotBytesMax: 8_388_608,
+  /** Journal since the last snapshot before it is compacted. */
+  journalEntriesMax: 512,
+  journalBytesMax: 1_048_576,
+  /** Tail kept for resume. Past it a resume gets a snapshot. */
+  tailEntriesMax: 256,
+  tailBytesMax: 262_144,
+  tailMsMax: 120_000,
+  /** Calls and queries waiting in one activation: MAILBOX_FULL. */
+  mailboxMax: 1_024,
+  /** Turns that ended and wait for their write. The mailbox pauses at it. */
+  pendingTurnsMax: 256,
+  /** Sessions with a dedupe record in one actor: SESSIONS_FULL. */
+  sessionsPerActorMax: 1_024,
+  /** Replies kept for one session until it acknowledges them: the oldest call above it waits (CALL_ORDER on violation). */
+  repliesPerSessionMax: 256,
+  /** Life of a session and of its dedupe record after it was last seen. */
+  sessionTtlMs: 86_400_000,
+  /** How far two POPs' clocks may differ. */
+  clockSkewMsMax: 300_000,
+  ticketTtlMs: 86_400_000,
+  /** An activation without calls for this long is deactivated; its clients stay attached. */
+  idleMs: 30_000,
+  /** Activations on this node: the least recently used idle one goes first, else RESIDENTS_FULL. */
+  residentsMax: 10_000,
+  /** A running turn at a move or a shutdown may take this long, then its `signal` aborts and it is dropped. */
+  drainMsMax: 5_000,
+  /** A turn may take this long: it is then aborted, rolled back and its activation dropped. */
+  turnMsMax: 30_000,
+  /** One POP's answer to a PULL or RELAY: POP_UNREACHABLE. */
+  askMsMax: 3_000,
+  /** A whole search for an actor, all asks together: POP_UNREACHABLE. */
+  locateMsMax: 8_000,
+  /** Pointers followed in one search. */
+  hopsMax: 16,
+  /** Owner declines a pull while another session called within this time. */
+  followQuietMs: 10_000,
+  /** Between re-sends of an unconfirmed GRANT or HOMEUPD, doubled up to the maximum. */
+  resendMs: 500,
+  resendMsMax: 15_000,
+  /** Unconfirmed grants re-sent at once. */
+  resendBatchMax: 64,
+  /** Connections on this node; attaches on one connection: RATE_LIMITED. */
+  connectionsMax: 20_000,
+  attachesPerConnectionMax: 256,
+  /** First frame must have come by then: HANDSHAKE_TIMEOUT. */
+  helloMsMax: 10_000,
+  heartbeatMs: 20_000,
+  /** Characters waiting in a client's socket: SLOW_READER. */
+  connectionBufferMax: 8_388_608,
+  /** Frames a second on one connection, and the burst above it: RATE_LIMITED. */
+  framesPerSecondMax: 5_000,
+  framesBurstMax: 20_000,
+  /** Pulls started by tickets in upgrades, a second, before authentication. */
+  earlyPullsPerSecondMax: 200,
+  /** Mesh. */
+  meshChunkBytes: 65_536,
+  meshMessageBytesMax: 16_777_216,
+  meshQueueBytesMax: 67_108_864,
+  meshDialMsMin: 50,
+  meshDialMsMax: 1_000,
+  meshBeatMs: 2_000,
+  meshDeadMs: 8_000,
+  meshHandshakeMsMax: 5_000,
+  /** Relayed sessions on one link. */
+  relaysPerLinkMax: 20_000,
+} as const
+
+export type Limits = { readonly [K in keyof typeof defaultLimits]: number }
+
+/** Defaults with these overrides. Throws a RangeError naming the option that is out of range or contradicts another. */
+export function withLimits(overrides: Partial<Limits> = {}): Limits {
+  for (const [name, value] of Object.entries(overrides)) {
+    if (!(name in defaultLimits)) throw new RangeError(`limits.${name} is no limit; see limits.ts for the list`)
+    if (!Number.isFinite(value) || value <= 0)
+      throw new RangeError(`limits.${name} must be a finite number above 0, got ${String(value)}`)
+  }
+  const limits: Limits = { ...defaultLimits, ...overrides }
+  const atMost = (a: keyof Limits, b: keyof Limits): void => {
+    if (limits[a] > limits[b])
+      throw new RangeError(`limits.${a} (${limits[a]}) must not exceed limits.${b} (${limits[b]})`)
+  }
+  atMost("askMsMax", "locateMsMax")
+  atMost("resendMs", "resendMsMax")
+  atMost("meshDialMsMin", "meshDialMsMax")
+  atMost("meshBeatMs", "meshDeadMs")
+  atMost("snapshotBytesMax", "meshMessageBytesMax")
+  atMost("tailBytesMax", "snapshotBytesMax")
+  atMost("outputCharsMax", "connectionBufferMax")
+  return limits
+}

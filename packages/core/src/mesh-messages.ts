@@ -1,0 +1,80 @@
+import type { AttachBody, ClientFrame, ServerFrame, WireError } from "@sojourn/protocol"
+
+/**
+ * What POPs say to each other, under the names of HANDOFF.md §6.4. Every message may be lost, repeated, delayed or overtaken: each is
+ * safe to receive at any time, because the records of `record.ts` decide and not the conversation.
+ *
+ * `nonce` pairs an answer with the ask that is waiting for it, so that nobody waits for an answer that came; no safety rests on it.
+ */
+export type MeshMessage =
+  /** Asks for the actor, for `origin`. A POP that only has a pointer forwards it; the answer goes straight to `origin`. */
+  | {
+      readonly t: "PULL"
+      readonly actor: string
+      readonly nonce: string
+      readonly origin: string
+      /** The traveller's session, if known: its own earlier calls do not make the owner decline. */
+      readonly session?: string
+      /** What the forwarder believes; 0 from the origin. A receiver below it is in transit and does not forward. */
+      readonly epoch: number
+      readonly hops: number
+      /** True: attach through the owner, do not move. The answer is RELAY_ME, MOVED, NONE or REFUSED. */
+      readonly relay: boolean
+    }
+  /** The sealed actor. The message's body is the stored body: see `bodySizes`. Re-sent until CONFIRM. */
+  | {
+      readonly t: "GRANT"
+      readonly actor: string
+      readonly nonce?: string
+      readonly e: number
+      readonly v: number
+      readonly h: string
+      readonly hops: number
+      /** Byte lengths of the parts that follow in the message's body: the snapshot (-1: none), then each journal entry. */
+      readonly sizes: readonly number[]
+    }
+  | {
+      readonly t: "MOVED"
+      readonly actor: string
+      readonly nonce: string
+      readonly to: string
+      readonly e: number
+      readonly inTransit: boolean
+      readonly hops: number
+    }
+  | { readonly t: "NONE"; readonly actor: string; readonly nonce: string }
+  | {
+      readonly t: "RELAY_ME"
+      readonly actor: string
+      readonly nonce: string
+      readonly e: number
+      readonly hops: number
+    }
+  | { readonly t: "REFUSED"; readonly actor: string; readonly nonce: string; readonly err: WireError }
+  | { readonly t: "CONFIRM"; readonly actor: string; readonly e: number }
+  | { readonly t: "CONFIRM_ACK"; readonly actor: string; readonly e: number }
+  | { readonly t: "HOMEUPD"; readonly actor: string; readonly e: number }
+  | { readonly t: "HOMEUPD_ACK"; readonly actor: string; readonly e: number }
+  /** Opens relay `relay` (a number of the sender's): this session attaches at the receiver through the sender. */
+  | {
+      readonly t: "RELAY_OPEN"
+      readonly relay: number
+      readonly actor: string
+      readonly principal: Principal
+      readonly attach: AttachBody
+    }
+  /** A frame of a relayed session: `in` towards the actor, `out` towards the client. `relay` is the opener's number. */
+  | { readonly t: "FRAME"; readonly relay: number; readonly dir: "in"; readonly frame: ClientFrame }
+  | { readonly t: "FRAME"; readonly relay: number; readonly dir: "out"; readonly frame: ServerFrame }
+  | { readonly t: "RELAY_CLOSE"; readonly relay: number; readonly dir: "in" | "out" }
+
+/** Who a client is, as `authenticate` returned it. `id` is what sessions and tickets are bound to. */
+export interface Principal {
+  readonly id: string
+  readonly [claim: string]: unknown
+}
+
+/** Messages that decide a hand-off's latency go before bulk on a link. */
+export function isBulk(message: MeshMessage): boolean {
+  return message.t === "GRANT"
+}

@@ -1,0 +1,44 @@
+/**
+ * What the core needs from outside. Everything nondeterministic enters through these, so that the same code runs in a server, in a
+ * browser-like runtime and in the simulator, where a seed decides all of it.
+ */
+export type { Chance, Clock, Undo } from "@sojourn/protocol"
+
+/** Synchronous primitives; `text` is encoded as UTF-8. */
+export interface Primitives {
+  /** HMAC-SHA-256, base64url. */
+  hmac(key: string, text: string): string
+  /** SHA-256, base64url. */
+  digest(data: string | Uint8Array): string
+  /** CRC-32 (IEEE), unsigned. */
+  checksum(data: Uint8Array): number
+  /** HKDF-SHA-256 of a secret for one use, base64url. */
+  derive(secret: string, use: string): string
+  /** Comparison whose time does not depend on where the strings differ. */
+  equal(a: string, b: string): boolean
+}
+
+/** One reliable, ordered, message-keeping byte pipe: a WebSocket in production, a queue in the simulator. */
+export interface Pipe<T extends string | Uint8Array> {
+  /** Queues a message. `done` runs once it has left this process (or the pipe closed): the sender's back-pressure. */
+  send(data: T, done?: () => void): void
+  /** Bytes or characters queued here and not yet taken by the network. */
+  buffered(): number
+  close(code: number, reason: string): void
+}
+
+/** What a pipe's reader is told. After `closed` nothing else is called. */
+export interface PipeReader<T extends string | Uint8Array> {
+  message(data: T): void
+  closed(code: number, reason: string): void
+}
+
+/** Opens a mesh pipe to a configured peer. The dialer's promise rejects when the peer cannot be reached. */
+export interface MeshDialer {
+  dial(url: string, reader: PipeReader<Uint8Array>, signal: AbortSignal): Promise<Pipe<Uint8Array>>
+}
+
+/** Where the core's typed events go: `server` turns them into logs, metrics and spans. Must not throw. */
+export type EventSink = (event: CoreEvent) => void
+
+export type CoreEvent = { readonly type: string; readonly actor?: string; readonly [field: string]: unknown }

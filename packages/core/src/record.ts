@@ -1,0 +1,179 @@
+/**
+ * The ownership record and its transitions: the whole safety argument of Sojourn is in these few pure functions.
+ *
+ * For every actor exactly one record in the world is the token: an `OWNED(e)`, or a `GRANTED(e)` whose epoch is not yet installed. A
+ * store holds at most one record an actor; each function below decides one store operation: it takes the record that the store holds
+ * (undefined: none) and returns the record to write and the answer to give. A store applies it in one atomic step and answers only
+ * when the result is durable; what the function returns as `record: undefined` means "write nothing".
+ *
+ *   none ──(home only: claim or pull)──▶ OWNED(e, f, v) ──pull──▶ GRANTED(e+1, to) ──confirm──▶ PTR(e+1, to)
+ *                                          ▲                                                        │
+ *                                          └──────────────────── install(e' > e) ◀─────────────────┘
+ *
+ * What holds after every transition, and what breaks without it (HANDOFF.md §7.2 names the counterexamples):
+ *
+ * - A seal is irrevocable: nothing takes GRANTED(e) back to OWNED but the install of a higher epoch (M3: two owners).
+ * - The body stays with GRANTED until the grantee confirmed that its own copy is durable (M8, M9: state lost).
+ * - Install only upward (M5: a re-sent grant installs an epoch twice).
+ * - Every write compares epoch, fence and revision (M1, M2: a write on a sealed record; two processes of one POP both write).
+ * - Only the home creates: an actor without a record is OWNED(0), empty, at its home and PTR(0, home) elsewhere (M11: two owners).
+ * - A pointer is merged by the higher epoch (M16: the actor cannot be found).
+ *
+ * Tombstones (PTR) are permanent, so `e > record.e` is the only guard that an install needs (HANDOFF.md §0.7, model-checked).
+ *
+ * Not handled here: whether the store keeps what it acknowledged. A store that takes back an acknowledged write breaks all of this
+ * (M12) and must come back under a new POP id; peers notice it by its id and watermark.
+ */
+
+/** This POP owns the actor. */
+export interface Owned {
+  readonly k: "OWNED"
+  /** Epoch: one more at each hand-off, so unique in the world for this actor. Advanced by `pull` alone. */
+  readonly e: number
+  /** Fence: number of the activation within the epoch. Advanced by `claim`; every earlier activation is thereby fenced. */
+  readonly f: number
+  /** Revision of the state: one more a committed turn. Advanced by `commit` alone; moves carry it over. */
+  readonly v: number
+  /** Hash of the last commit: after an unknown outcome it tells whether that commit was applied. "" at revision 0. */
+  readonly h: string
+}
+
+/** Sealed and given to `to`; the body stays until `to` confirms. */
+export interface Granted {
+  readonly k: "GRANTED"
+  readonly e: number
+  readonly to: string
+  readonly v: number
+  readonly h: string
+}
+
+/** "It went over there": a tombstone that forwards. */
+export interface Pointer {
+  readonly k: "PTR"
+  readonly e: number
+  readonly to: string
+}
+
+export type OwnershipRecord = Owned | Granted | Pointer
+
+/** What an activation proves with each write. */
+export interface Fence {
+  readonly e: number
+  readonly f: number
+  readonly v: number
+}
+
+export type ClaimAnswer =
+  | { readonly kind: "claimed"; readonly record: Owned }
+  /** Not here: `record` says where, or is undefined where this POP knows nothing. */
+  | { readonly kind: "elsewhere"; readonly record: Granted | Pointer | undefined }
+
+export type CommitAnswer =
+  | { readonly kind: "committed"; readonly v: number }
+  /** This very commit had been applied before. */
+  | { readonly kind: "already"; readonly v: number }
+  | { readonly kind: "fenced"; readonly record: OwnershipRecord | undefined }
+
+export type PullDecision =
+  | { readonly kind: "grant"; readonly record: Granted }
+  | { readonly kind: "moved"; readonly to: string; readonly e: number; readonly inTransit: boolean }
+  | { readonly kind: "none" }
+
+export type InstallDecision =
+  | { readonly kind: "installed"; readonly record: Owned }
+  /** An install of this epoch or a later one was here before: the grant is a repetition. It may be confirmed. */
+  | { readonly kind: "ignored"; readonly record: OwnershipRecord }
+
+export interface Decision<A> {
+  /** The record to write, or undefined: write nothing. */
+  readonly record: OwnershipRecord | undefined
+  readonly answer: A
+}
+
+const genesis: Owned = { k: "OWNED", e: 0, f: 0, v: 0, h: "" }
+
+export function decideClaim(record: OwnershipRecord | undefined, home: boolean): Decision<ClaimAnswer> {
+  const owned = record ?? (home ? genesis : undefined)
+  if (owned?.k !== "OWNED") return { record: undefined, answer: { kind: "elsewhere", record: owned } }
+  const next: Owned = { ...owned, f: owned.f + 1 }
+  return { record: next, answer: { kind: "claimed", record: next } }
+}
+
+/** `turns` journal entries at once (at least 1); `h` is the hash after the last of them. */
+export function decideCommit(
+  record: OwnershipRecord | undefined,
+  fence: Fence,
+  turns: number,
+  h: string,
+): Decision<CommitAnswer> {
+  if (record?.k !== "OWNED" || record.e !== fence.e || record.f !== fence.f)
+    return { record: undefined, answer: { kind: "fenced", record } }
+  const v = fence.v + turns
+  if (record.v === v && record.h === h) return { record: undefined, answer: { kind: "already", v } }
+  if (record.v !== fence.v) return { record: undefined, answer: { kind: "fenced", record } }
+  return { record: { ...record, v, h }, answer: { kind: "committed", v } }
+}
+
+/** Whether what this activation holds in memory is still the owner's state: the gate of everything that only reads. */
+export function decideCheck(record: OwnershipRecord | undefined, fence: Omit<Fence, "v">): boolean {
+  return record?.k === "OWNED" && record.e === fence.e && record.f === fence.f
+}
+
+/** `to` asks for the actor. The caller made sure that `to` is a configured POP and not this one. */
+export function decidePull(record: OwnershipRecord | undefined, home: boolean, to: string): Decision<PullDecision> {
+  const held = record ?? (home ? genesis : undefined)
+  if (held === undefined) return { record: undefined, answer: { kind: "none" } }
+  if (held.k === "OWNED") {
+    const granted: Granted = { k: "GRANTED", e: held.e + 1, to, v: held.v, h: held.h }
+    return { record: granted, answer: { kind: "grant", record: granted } }
+  }
+  if (held.k === "GRANTED" && held.to === to) return { record: undefined, answer: { kind: "grant", record: held } }
+  return { record: undefined, answer: { kind: "moved", to: held.to, e: held.e, inTransit: held.k === "GRANTED" } }
+}
+
+export interface GrantHead {
+  readonly e: number
+  readonly v: number
+  readonly h: string
+}
+
+/** `claim`: the installing activation takes the first fence in the same write; `turns`/`h`: its first commit joins the write. */
+export function decideInstall(
+  record: OwnershipRecord | undefined,
+  home: boolean,
+  grant: GrantHead,
+  claim: boolean,
+  turns = 0,
+  h = grant.h,
+): Decision<InstallDecision> {
+  if (record !== undefined && grant.e <= record.e) return { record: undefined, answer: { kind: "ignored", record } }
+  if (record?.k === "OWNED" || (record === undefined && home))
+    throw new RangeError(
+      `a grant of epoch ${grant.e} came to a POP that ${record ? `owns the actor at epoch ${record.e}` : "is its home and never gave it away"}: ` +
+        "two histories exist, so a store lost data; compare the stores' ids and watermarks",
+    )
+  const next: Owned = { k: "OWNED", e: grant.e, f: claim ? 1 : 0, v: grant.v + turns, h }
+  return { record: next, answer: { kind: "installed", record: next } }
+}
+
+/** The grantee says that epoch `e` is durable there. `dropBody` goes with the written record. */
+export function decideConfirm(
+  record: OwnershipRecord | undefined,
+  from: string,
+  e: number,
+): Decision<{ readonly acked: boolean }> {
+  if (record?.k !== "GRANTED" || record.to !== from) return { record: undefined, answer: { acked: true } }
+  if (record.e === e) return { record: { k: "PTR", e, to: from }, answer: { acked: true } }
+  return { record: undefined, answer: { acked: record.e > e } }
+}
+
+/** The home hears from an installer that epoch `e` is at `to`: merged by the higher epoch; implies the confirm. */
+export function decideLearn(
+  record: OwnershipRecord | undefined,
+  to: string,
+  e: number,
+): Decision<{ readonly e: number }> {
+  if (record === undefined) return { record: undefined, answer: { e: 0 } }
+  const takes = (record.k === "PTR" && e > record.e) || (record.k === "GRANTED" && e >= record.e)
+  return takes ? { record: { k: "PTR", e, to }, answer: { e } } : { record: undefined, answer: { e: record.e } }
+}

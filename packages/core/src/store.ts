@@ -1,0 +1,102 @@
+import type {
+  ClaimAnswer,
+  CommitAnswer,
+  Fence,
+  Granted,
+  GrantHead,
+  InstallDecision,
+  OwnershipRecord,
+} from "./record.ts"
+
+/**
+ * The storage contract. Each ownership operation is one atomic step of the engine that decides by the functions of `record.ts`, and its
+ * promise resolves only when everything it wrote, and everything it saw, is durable. A promise that rejects leaves the outcome
+ * unknown unless the error says `outcome: "not-executed"`; the caller then claims anew before anything else.
+ *
+ * Operations on one actor may be called concurrently and take effect in the order in which they were called; operations on different
+ * actors are independent. The engine never looks into `snapshot` and `entries`: they are bytes.
+ *
+ * The conformance suite in `testkit` is the definition; this text is its summary.
+ */
+export interface Store {
+  /** Which history this is: a random id, made with the store. A wiped or swapped folder has another. */
+  readonly id: string
+  /** `flushed`: an acknowledged write survives a power cut. `volatile`: it does not survive the process; for tests. */
+  readonly durability: "flushed" | "volatile"
+  /** A number that grows with every write and never shrinks in one history; peers remember it to notice a restored backup. */
+  watermark(): number
+
+  /** Takes the actor for a new activation and fences every earlier one. `home`: this POP is the actor's home. */
+  claim(actor: string, home: boolean): Promise<ClaimAnswer & { readonly body: Body }>
+  commit(actor: string, fence: Fence, write: Write): Promise<CommitAnswer>
+  check(actor: string, fence: Omit<Fence, "v">): Promise<boolean>
+  /** Seals the actor and grants it to `to`, or repeats the grant. `to` is never this POP. */
+  pull(actor: string, home: boolean, to: string): Promise<PullAnswer>
+  install(actor: string, home: boolean, grant: Grant, first: FirstWrite | undefined): Promise<InstallDecision>
+  confirm(actor: string, from: string, e: number): Promise<{ readonly acked: boolean }>
+  learn(actor: string, to: string, e: number): Promise<{ readonly e: number }>
+
+  /** Reads without claiming: for routing and tools. */
+  load(actor: string): Promise<{ readonly record: OwnershipRecord; readonly body: Body } | undefined>
+  /** Only the record. Must be cheap: every attach reads it. */
+  peek(actor: string): Promise<OwnershipRecord | undefined>
+  /** Replaces snapshot and the entries up to revision `upTo` (the snapshot's own) in one step; fenced like a commit, by e and f. */
+  compact(actor: string, fence: Omit<Fence, "v">, snapshot: Uint8Array, upTo: number): Promise<boolean>
+  /** Actors in key order after `after`, at most `limit` (1 to 1,000); `k` narrows to one kind of record. */
+  list(options: {
+    readonly after?: string
+    readonly limit: number
+    readonly k?: OwnershipRecord["k"]
+  }): Promise<Listed[]>
+
+  /** What this POP durably remembers of its peers' stores. */
+  peers(): Promise<ReadonlyMap<string, PeerMemory>>
+  rememberPeer(pop: string, memory: PeerMemory): Promise<void>
+
+  /** Waits for what is under way, then releases everything. Operations called later reject with STORE_UNAVAILABLE. */
+  close(): Promise<void>
+}
+
+/** An actor's stored state: the whole state at some revision, and the journal entries since. Opaque bytes to a store. */
+export interface Body {
+  readonly snapshot: Uint8Array | undefined
+  readonly entries: readonly Uint8Array[]
+}
+
+export const emptyBody: Body = { snapshot: undefined, entries: [] }
+
+/** `entries[i]` is the journal entry of revision `fence.v + 1 + i`; at least one. `h` is the hash after the last. */
+export interface Write {
+  readonly entries: readonly Uint8Array[]
+  readonly h: string
+}
+
+export interface Grant extends GrantHead {
+  readonly body: Body
+}
+
+/** The installing activation's claim, and its first commit where that turn has already ended (`entries` may be empty). */
+export type FirstWrite = Write
+
+export type PullAnswer =
+  | { readonly kind: "grant"; readonly record: Granted; readonly body: Body }
+  | { readonly kind: "moved"; readonly to: string; readonly e: number; readonly inTransit: boolean }
+  | { readonly kind: "none" }
+
+export interface Listed {
+  readonly actor: string
+  readonly record: OwnershipRecord
+}
+
+/** What an author passes as `storage`: opening is the node's to do, at start. */
+export interface StoreOpener {
+  /** For messages: `memory`, `lmdb`, … */
+  readonly kind: string
+  /** Rejects with STORE_IN_USE where another process has it open, CORRUPT_RECORD where it is not a store of a known format. */
+  open(): Promise<Store>
+}
+
+export interface PeerMemory {
+  readonly store: string
+  readonly watermark: number
+}
