@@ -72,6 +72,10 @@ export const defaultLimits = {
   meshBeatMs: 2_000,
   meshDeadMs: 8_000,
   meshHandshakeMsMax: 5_000,
+  /** Links that have not proved who they are yet. */
+  meshPendingMax: 64,
+  /** Chunked messages under way on one link, each way; the sender starts no more than this, the reader refuses more: BAD_FRAME. */
+  meshStreamsMax: 8,
   /** Relayed sessions on one link. */
   relaysPerLinkMax: 20_000,
 } as const

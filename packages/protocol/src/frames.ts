@@ -220,6 +220,11 @@ export function parseClientFrame(source: string): ClientFrame | undefined {
   } catch {
     bad("a frame must be JSON", source.slice(0, 40))
   }
+  return readClientFrame(json)
+}
+
+/** The same for a frame that is parsed JSON already: one that came through the mesh inside another message. */
+export function readClientFrame(json: unknown): ClientFrame | undefined {
   const o = fields(json, "a frame")
   switch (o["t"]) {
     case "hello":

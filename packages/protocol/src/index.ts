@@ -11,7 +11,7 @@ export { applyPatches } from "./patches.ts"
 export type { Patch } from "./patches.ts"
 
 // The wire between clients and gateways.
-export { frameLimits, parseClientFrame } from "./frames.ts"
+export { frameLimits, parseClientFrame, readClientFrame } from "./frames.ts"
 export type { AttachBody, CallBody, ClientFrame, MoveReport, QueryBody, Resumed, ServerFrame } from "./frames.ts"
 export { SUBPROTOCOL, TICKET_PREFIX, ticketCharsMax } from "./ticket.ts"
 export type { TicketPayload } from "./ticket.ts"
