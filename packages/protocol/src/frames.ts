@@ -56,6 +56,8 @@ export type ClientFrame =
   | { readonly t: "ack"; readonly ch: number; readonly c: number; readonly r: number }
   | { readonly t: "detach"; readonly ch: number }
   | { readonly t: "token"; readonly token: string }
+  /** Asks for `n` more session ids, where those of `welcome` did not suffice. Answered by `sessions`. */
+  | { readonly t: "sessions"; readonly n: number }
   | { readonly t: "ping"; readonly n?: number }
   | { readonly t: "pong"; readonly n?: number }
 
@@ -134,6 +136,7 @@ export type ServerFrame =
   | { readonly t: "moved"; readonly ch: number; readonly to: string; readonly e: number; readonly ticket?: string }
   /** The attach ended or was refused: `err.retry` says what to do. */
   | { readonly t: "detached"; readonly ch: number; readonly err: WireError }
+  | { readonly t: "sessions"; readonly sessions: readonly string[] }
   | { readonly t: "goaway"; readonly retryAfterMs: number }
   | { readonly t: "error"; readonly err: WireError }
   | { readonly t: "ping"; readonly n?: number }
@@ -148,6 +151,8 @@ export const frameLimits = {
   tokenCharsMax: 4096,
   attachesPerHelloMax: 32,
   callsPerAttachMax: 1024,
+  /** Session ids asked for at once. */
+  sessionsPerAskMax: 64,
 } as const
 
 function bad(what: string, got: unknown): never {
@@ -251,6 +256,12 @@ export function readClientFrame(json: unknown): ClientFrame | undefined {
       return { t: "detach", ch: int(o, "ch") }
     case "token":
       return { t: "token", token: text(o, "token", frameLimits.tokenCharsMax) }
+    case "sessions": {
+      const n = int(o, "n", 1)
+      return n <= frameLimits.sessionsPerAskMax
+        ? { t: "sessions", n }
+        : bad(`n must be at most ${frameLimits.sessionsPerAskMax}`, n)
+    }
     case "ping":
     case "pong":
       return { t: o["t"], ...(o["n"] === undefined ? {} : { n: int(o, "n") }) }
