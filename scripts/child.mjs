@@ -5,7 +5,10 @@
 // npm forwards its own copy too, so repeats within `repeatMs` are dropped. A second, later interrupt is passed on, and
 // after `graceMs` the whole group is killed. When the child is gone, what is left of its group is asked to end, and after
 // `leftOverMs` killed.
-// Not covered: SIGKILL of this process itself, which no program can see.
+//
+// npm forwards signals only to the shell it starts, so package.json's scripts say `exec`, which puts this process in the
+// shell's place; and if npm itself is gone, killed with no chance to forward anything, that counts as a SIGTERM.
+// Not covered: SIGKILL of this process, which no program can see.
 
 import { spawn } from "node:child_process"
 import { constants } from "node:os"
@@ -13,9 +16,13 @@ import { constants } from "node:os"
 const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"]
 const repeatMs = 500
 const graceMs = 15_000
+const parentPollMs = 500
 const leftOverMs = 3_000
 const leftOverPollMs = 50
 const outputCharsMax = 64 * 1024
+
+/** Started by hand in the background, a change of parent only says that the terminal was closed on purpose. */
+const startedByNpm = process.env.npm_lifecycle_event !== undefined
 
 /** The exit code a shell would report for a process that `signal` ended. */
 export const exitCodeOf = (signal) => 128 + (constants.signals[signal] ?? 0)
@@ -47,21 +54,23 @@ export function runChild(command, args, options = {}) {
       child.kill(signal)
       killTimer ??= setTimeout(() => signalGroup(child.pid, "SIGKILL"), graceMs)
     }
-    const listeners = SIGNALS.map((signal) => {
-      const listener = () => {
-        interruptedBy ??= signal
-        const now = Date.now()
-        if (now - passedOnAt < repeatMs) return
-        passedOnAt = now
-        end(signal === "SIGHUP" ? "SIGTERM" : signal)
-      }
-      process.on(signal, listener)
-      return [signal, listener]
-    })
+    const interrupt = (signal) => {
+      interruptedBy ??= signal
+      const now = Date.now()
+      if (now - passedOnAt < repeatMs) return
+      passedOnAt = now
+      end(signal === "SIGHUP" ? "SIGTERM" : signal)
+    }
+    for (const signal of SIGNALS) process.on(signal, interrupt)
+    const parent = process.ppid
+    const parentTimer = setInterval(() => {
+      if (startedByNpm && process.ppid !== parent && interruptedBy === undefined) interrupt("SIGTERM")
+    }, parentPollMs)
     const release = () => {
       clearTimeout(boundTimer)
       clearTimeout(killTimer)
-      for (const [signal, listener] of listeners) process.off(signal, listener)
+      clearInterval(parentTimer)
+      for (const signal of SIGNALS) process.off(signal, interrupt)
     }
 
     const keep = (chunk) => {
