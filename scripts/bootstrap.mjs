@@ -5,8 +5,8 @@
 // packages bring prebuilt binaries, and the one script that is needed (the `node` package's download of the platform's
 // binary) is run by name below, so that npm's own policy on install scripts, which differs by version, does not matter.
 //
-// Two set-ups at once take turns (a lock folder with the holder's pid). A crash at any point leaves no stamp, or a stale
-// lock whose pid is dead; the next run then starts again.
+// Two set-ups at once take turns (a lock folder with the pids of the holder and of what it runs). A crash at any point
+// leaves no stamp, or a stale lock whose pids are dead; the next run then starts again.
 
 import { createHash } from "node:crypto"
 import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, statSync, symlinkSync, writeFileSync } from "node:fs"
@@ -122,6 +122,7 @@ async function npm(args) {
       cwd: root,
       boundMs: installMsMax,
       keepErrors: true,
+      onStart: nameHolder,
     })
   } catch (cause) {
     if (cause.code !== "ENOENT") throw cause
@@ -165,6 +166,7 @@ async function pinnedNode(pinned) {
       env: { ...process.env, npm_config_loglevel: "error", npm_config_audit: "false", npm_config_fund: "false" },
       boundMs: installMsMax,
       keepErrors: true,
+      onStart: nameHolder,
     })
     if ((await versionOf(pinnedPath)) !== pinned) return nodeInstead(pinned, result)
   }
@@ -238,33 +240,46 @@ function tryLock() {
     if (cause.code === "EEXIST") return false
     throw cause
   }
-  writeFileSync(join(lockDir, "pid"), String(process.pid))
+  nameHolder()
   return true
+}
+
+/** Writes down who holds the lock. A child may outlive us if we are killed, and then still changes node_modules. */
+function nameHolder(childPid) {
+  const file = join(lockDir, "pid")
+  writeFileSync(`${file}.new`, [process.pid, childPid].filter((pid) => pid !== undefined).join(" "))
+  renameSync(`${file}.new`, file)
 }
 
 /** Who holds the lock; a dead holder's lock is taken away and reported as "gone". */
 function lockHolder() {
-  const pidFile = join(lockDir, "pid")
-  let pid
+  const holder = holderIn(lockDir)
+  if (holder !== "gone") return holder
+  const taken = `${lockDir}.${process.pid}`
   try {
-    pid = readFileSync(pidFile, "utf8")
+    renameSync(lockDir, taken)
+    // Somebody else may have taken the dead holder's lock away, and the lock itself, since we looked.
+    if (holderIn(taken) === "gone") rmSync(taken, { recursive: true, force: true })
+    else renameSync(taken, lockDir)
+  } catch (cause) {
+    if (cause.code !== "ENOENT") throw cause
+  }
+  return "gone"
+}
+
+/** @returns the pid of a living holder, "unknown" while it has not written it down, or "gone" */
+function holderIn(folder) {
+  let pids = []
+  try {
+    pids = readFileSync(join(folder, "pid"), "utf8").split(" ")
   } catch {
     try {
-      if (Date.now() - statSync(lockDir).mtimeMs < lockUnnamedMsMax) return "unknown"
+      if (Date.now() - statSync(folder).mtimeMs < lockUnnamedMsMax) return "unknown"
     } catch {
       return "gone"
     }
   }
-  if (pid !== undefined && isAlive(Number(pid))) return pid
-  // Of several that find a dead holder one rename succeeds; the others find the folder gone or newly taken.
-  const taken = `${lockDir}.${process.pid}`
-  try {
-    renameSync(lockDir, taken)
-  } catch {
-    return "gone"
-  }
-  rmSync(taken, { recursive: true, force: true })
-  return "gone"
+  return pids.find((pid) => isAlive(Number(pid))) ?? "gone"
 }
 
 function isAlive(pid) {

@@ -32,14 +32,15 @@ export const exitCodeOf = (signal) => 128 + (constants.signals[signal] ?? 0)
  *
  * @param {string} command
  * @param {string[]} args
- * @param {{ cwd?: string | URL, env?: NodeJS.ProcessEnv, boundMs?: number, keepErrors?: boolean, quiet?: boolean }} [options]
+ * @param {{ cwd?: string | URL, env?: NodeJS.ProcessEnv, boundMs?: number, keepErrors?: boolean, quiet?: boolean,
+ *   onStart?: (pid: number) => void }} [options]
  *   `boundMs`: the group is ended after so long. `keepErrors`: the tail of stderr is shown and also returned.
- *   `quiet`: nothing is shown; stdout and stderr are returned.
+ *   `quiet`: nothing is shown; stdout and stderr are returned. `onStart`: told the child's pid.
  * @returns {Promise<{ code: number, output: string, timedOut: boolean, interruptedBy: string | undefined }>}
  *   Rejects only if the command could not be started.
  */
 export function runChild(command, args, options = {}) {
-  const { cwd, env = process.env, boundMs, keepErrors = false, quiet = false } = options
+  const { cwd, env = process.env, boundMs, keepErrors = false, quiet = false, onStart } = options
   const stdio = quiet ? ["ignore", "pipe", "pipe"] : ["inherit", "inherit", keepErrors ? "pipe" : "inherit"]
   return new Promise((resolve, reject) => {
     const child = spawn(command, args, { cwd, env, stdio, detached: true })
@@ -81,6 +82,7 @@ export function runChild(command, args, options = {}) {
       keep(chunk)
       if (!quiet) process.stderr.write(chunk)
     })
+    child.once("spawn", () => onStart?.(child.pid))
     child.once("error", (cause) => {
       release()
       reject(cause)
