@@ -101,5 +101,8 @@ export function withLimits(overrides: Partial<Limits> = {}): Limits {
   atMost("snapshotBytesMax", "meshMessageBytesMax")
   atMost("tailBytesMax", "snapshotBytesMax")
   atMost("outputCharsMax", "connectionBufferMax")
+  atMost("meshMessageBytesMax", "meshQueueBytesMax")
+  if (limits.meshStreamsMax < 2)
+    throw new RangeError("limits.meshStreamsMax must be at least 2: relayed frames and bulk")
   return limits
 }
