@@ -52,6 +52,7 @@ const shapes: Shapes = {
     session: optional(text(meshTextMax.sid)),
     epoch: count,
     hops: count,
+    via: optional(pop),
     relay: flag,
   },
   GRANT: {

@@ -47,7 +47,7 @@ export interface MeshOptions {
   onMessage(from: string, message: MeshMessage, body: Uint8Array | undefined): void
   /** After `true`, `send` reaches the peer. A replaced link shows as `false`, then `true`: what was sent before may be lost. */
   onLink(pop: string, up: boolean): void
-  /** A proved peer remembers a store of this POP that is not this one, or further along: this node must not serve. */
+  /** A proved peer remembers a store of this POP that is not this one, or further along: this node must not serve. Called once. */
   onStoreLost(reason: string): void
 }
 
@@ -96,6 +96,7 @@ export function createMesh(options: MeshOptions): Mesh {
   const tasks = new Set<Promise<void>>()
   let status: "new" | "started" | "stopped" = "new"
   let heardPeer = false
+  let storeLost = false
 
   const background = (task: Promise<void>): void => {
     const owned = task.finally(() => tasks.delete(owned))
@@ -157,7 +158,9 @@ export function createMesh(options: MeshOptions): Mesh {
   const refused = (refusal: Refusal): void => {
     const { code, reason, pop } = refusal
     trouble(pop === undefined ? undefined : peers.get(pop), { type: "mesh.refused", code, pop, reason })
-    if (refusal.ourStoreLost) options.onStoreLost(reason)
+    if (!refusal.ourStoreLost || storeLost) return
+    storeLost = true
+    options.onStoreLost(reason)
   }
 
   const makeLink = (dialed: Peer | undefined, onClosed: (code: number, reason: string) => void): MeshLink => {
