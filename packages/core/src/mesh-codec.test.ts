@@ -17,7 +17,7 @@ import { createMeshWriter } from "./mesh-writer.ts"
 import type { Body } from "./store.ts"
 
 const record = <T>(model: { [K in keyof T]: fc.Arbitrary<T[K]> }): fc.Arbitrary<T> =>
-  fc.record<T, never>(model, { noNullPrototype: true } as never) as fc.Arbitrary<T>
+  fc.record<T, never>(model, { noNullPrototype: true }) as fc.Arbitrary<T>
 const name = fc.stringMatching(/^[a-z]{1,8}$/)
 const actor = fc.string({ minLength: 1, maxLength: 60, unit: "grapheme" })
 const nonce = fc.string({ minLength: 1, maxLength: 30 })
@@ -243,7 +243,7 @@ function slowPipe() {
       send: (frame: Uint8Array, done?: () => void) => void waiting.push({ frame, done }),
       buffered: () => waiting.reduce((sum, { frame }) => sum + frame.length, 0),
     },
-    take() {
+    take: (): boolean => {
       const next = waiting.shift()
       if (!next) return false
       const input = reader.read(next.frame)

@@ -81,9 +81,7 @@ function pipePair(clock: Clock, latency = 0) {
   })
   return {
     make: (a: () => PipeReader<Uint8Array>, b: () => PipeReader<Uint8Array>) => [end(b, a), end(a, b)] as const,
-    cut() {
-      open = false
-    },
+    cut: () => void (open = false),
   }
 }
 
@@ -155,7 +153,7 @@ function world(latency = 0) {
         onLink: (id, up) => void member.links.push([id, up]),
         onStoreLost: (reason) => void member.lost.push(reason),
         dialer: {
-          async dial(url, reader) {
+          dial: async (url, reader) => {
             dials.push(`${pop}>${url}`)
             const other = members.get(url)
             if (!other || !reachable.has(url)) {
@@ -164,12 +162,11 @@ function world(latency = 0) {
             }
             const pair = pipePair(time.clock, latency)
             cuts.push(pair.cut)
-            let far: PipeReader<Uint8Array> | undefined
             const [near, away] = pair.make(
               () => reader,
-              () => far as PipeReader<Uint8Array>,
+              () => far,
             )
-            far = other.mesh.accept(away)
+            const far = other.mesh.accept(away)
             return near
           },
         },
