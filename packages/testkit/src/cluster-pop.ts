@@ -1,0 +1,73 @@
+/**
+ * The child's side of a test cluster: a module that runs one POP calls `servePop` and does nothing else. The process lives exactly as long as
+ * the channel to its parent: when the parent stops it, exits, crashes or is killed, the channel closes and the process ends.
+ */
+export interface PopProcessConfig {
+  readonly id: string
+  readonly region: string
+  readonly port: number
+  /** This POP's own folder for its store. */
+  readonly folder: string
+  readonly mesh: {
+    readonly secret: string
+    readonly peers: readonly { readonly id: string; readonly region: string; readonly url: string }[]
+    readonly homes: readonly string[]
+  }
+  /** What the one who started the cluster gave for every POP: plain JSON. */
+  readonly options: unknown
+}
+
+export type ToPop = { readonly t: "start"; readonly config: PopProcessConfig } | { readonly t: "stop" }
+export type FromPop =
+  { readonly t: "ready" } | { readonly t: "failed"; readonly message: string; readonly code?: string }
+
+/** What `start` returns: `close` drains and stops the POP; the process exits after it. */
+export interface RunningPop {
+  close(): Promise<void>
+}
+
+/** `start` must have the POP listening on `config.port` when it resolves. */
+export function servePop(start: (config: PopProcessConfig) => Promise<RunningPop>): void {
+  if (process.send === undefined)
+    throw new Error("this module is one POP of a test cluster: start it with startCluster")
+  const tell = (message: FromPop): Promise<void> =>
+    new Promise((resolve) => process.send?.(message, undefined, undefined, () => resolve()))
+  let pop: Promise<RunningPop> | undefined
+
+  const stop = async (): Promise<void> => {
+    try {
+      await (await pop)?.close()
+      process.exit(0)
+    } catch (cause) {
+      process.stderr.write(`${String(cause instanceof Error ? cause.stack : cause)}\n`)
+      process.exit(1)
+    }
+  }
+  const run = async (config: PopProcessConfig): Promise<void> => {
+    pop = start(config)
+    try {
+      await pop
+    } catch (cause) {
+      process.stderr.write(`${String(cause instanceof Error ? cause.stack : cause)}\n`)
+      const code = portTaken(cause) ? "EADDRINUSE" : undefined
+      const message = cause instanceof Error ? cause.message : String(cause)
+      await tell({ t: "failed", message, ...(code === undefined ? {} : { code }) })
+      process.exit(1)
+    }
+    await tell({ t: "ready" })
+  }
+
+  // A terminal's interrupt reaches the whole group: the parent decides the order in which its POPs stop.
+  for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(signal, () => undefined)
+  process.on("disconnect", () => process.exit(0))
+  process.on("message", (message: ToPop) => {
+    if (message.t === "start" && pop === undefined) void run(message.config)
+    else if (message.t === "stop") void stop()
+  })
+}
+
+function portTaken(cause: unknown): boolean {
+  for (let error = cause; error instanceof Error; error = error.cause)
+    if ((error as NodeJS.ErrnoException).code === "EADDRINUSE") return true
+  return false
+}

@@ -1,0 +1,167 @@
+import assert from "node:assert/strict"
+import { spawn, type ChildProcess } from "node:child_process"
+import { once } from "node:events"
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs"
+import { connect, type Socket } from "node:net"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import { after, describe, test } from "node:test"
+import { startCluster, type Cluster, type ClusterOptions } from "./cluster.ts"
+
+const folder = mkdtempSync(join(tmpdir(), "sojourn-cluster-"))
+after(() => rmSync(folder, { recursive: true, force: true }))
+
+// Stands for a POP: answers each line with its own pid and the line, or with its configuration.
+const entry = join(folder, "entry.mjs")
+writeFileSync(
+  entry,
+  `import { createServer } from "node:net"
+import { servePop } from ${JSON.stringify(new URL("./cluster-pop.ts", import.meta.url).href)}
+servePop(async (config) => {
+  if (config.options?.fails === config.id) throw new Error("this one fails")
+  const server = createServer((socket) => {
+    socket.on("error", () => {})
+    socket.on("data", (data) => {
+      if (String(data) === "config") socket.write(JSON.stringify(config))
+      else if (String(data) === "crash") process.exit(3)
+      else socket.write(process.pid + " " + data)
+    })
+  })
+  await new Promise((resolve, reject) => { server.once("error", reject); server.listen(config.port, "127.0.0.1", resolve) })
+  return { close: async () => { server.close() } }
+})
+`,
+)
+
+let clusters = 0
+const optionsFor = (more: Partial<ClusterOptions> = {}): ClusterOptions => ({
+  pops: [
+    { id: "bos", region: "us-east" },
+    { id: "fra", region: "eu-central" },
+    { id: "nrt", region: "ap-northeast" },
+  ],
+  entry,
+  folder: join(folder, `cluster-${(clusters += 1)}`),
+  meshRttMs: () => 30,
+  clientRttMs: () => 10,
+  ...more,
+})
+
+async function dial(port: number): Promise<Socket> {
+  const socket = connect({ port, host: "127.0.0.1", noDelay: true })
+  socket.on("error", () => undefined)
+  await once(socket, "connect")
+  return socket
+}
+async function ask(port: number, text: string): Promise<string> {
+  const socket = await dial(port)
+  socket.write(text)
+  const [data] = (await once(socket, "data")) as [Buffer]
+  socket.destroy()
+  return String(data)
+}
+const clientPort = (cluster: Cluster, pop: string): number => Number(new URL(cluster.url(pop)).port)
+
+describe("startCluster", () => {
+  test("runs every POP as its own process behind its own lines", async () => {
+    await using cluster = await startCluster(optionsFor({ options: { hello: 1 } }))
+    const pids = await Promise.all(
+      cluster.pops.map(async (pop) => (await ask(clientPort(cluster, pop), "x")).split(" ")[0]),
+    )
+    assert.deepEqual(
+      pids,
+      cluster.pops.map((pop) => String(cluster.pid(pop))),
+    )
+    assert.equal(new Set(pids).size, 3)
+    const config = JSON.parse(await ask(clientPort(cluster, "fra"), "config")) as { folder: string; mesh: { secret: string } }
+    assert.deepEqual(config, {
+      id: "fra",
+      region: "eu-central",
+      port: cluster.port("fra"),
+      folder: config.folder,
+      mesh: {
+        secret: config.mesh.secret,
+        homes: ["bos", "fra", "nrt"],
+        peers: [
+          { id: "bos", region: "us-east", url: `ws://127.0.0.1:${cluster.meshProxy("bos", "fra").port}` },
+          { id: "nrt", region: "ap-northeast", url: `ws://127.0.0.1:${cluster.meshProxy("nrt", "fra").port}` },
+        ],
+      },
+      options: { hello: 1 },
+    })
+    // A pair's line leads to the POP that sorts higher: the lower one dials.
+    assert.equal((await ask(cluster.meshProxy("fra", "bos").port, "x")).split(" ")[0], String(cluster.pid("fra")))
+  })
+
+  test("a killed POP resets its clients, and comes back at the same place", async () => {
+    await using cluster = await startCluster(optionsFor())
+    const port = clientPort(cluster, "nrt")
+    const before = (await ask(port, "x")).split(" ")[0]
+    const socket = await dial(port)
+    socket.write("x")
+    await once(socket, "data")
+    const closed = once(socket, "close")
+    await cluster.kill("nrt")
+    await closed
+    assert.equal(cluster.running("nrt"), false)
+    assert.equal(cluster.pid("nrt"), undefined)
+    const refused = connect({ port, host: "127.0.0.1" })
+    assert.equal(((await once(refused, "error")) as [NodeJS.ErrnoException])[0].code, "ECONNRESET")
+    await cluster.restart("nrt")
+    const now = (await ask(port, "x")).split(" ")[0]
+    assert.equal(now, String(cluster.pid("nrt")))
+    assert.notEqual(now, before)
+    await assert.rejects(cluster.restart("nrt"), /is running/)
+  })
+
+  test("a POP that does not start fails the cluster with its own words and leaves no process", async () => {
+    await assert.rejects(
+      startCluster(optionsFor({ options: { fails: "fra" } })),
+      /POP fra did not start: this one fails/,
+    )
+    await assert.rejects(startCluster(optionsFor({ entry: join(folder, "missing.mjs") })), /did not start/)
+  })
+
+  test("a POP that ends by itself is reported with how it ended", async () => {
+    const crashed = Promise.withResolvers<[string, string]>()
+    await using cluster = await startCluster(optionsFor({ onCrash: (pop, how) => crashed.resolve([pop, how]) }))
+    const socket = await dial(clientPort(cluster, "bos"))
+    socket.write("crash")
+    assert.deepEqual(await crashed.promise, ["bos", "exit code 3"])
+  })
+
+  const ends: [string, (parent: ChildProcess) => void, NodeJS.Signals | number][] = [
+    ["is interrupted", (parent) => parent.kill("SIGINT"), "SIGINT"],
+    ["is terminated", (parent) => parent.kill("SIGTERM"), "SIGTERM"],
+    ["is killed", (parent) => parent.kill("SIGKILL"), "SIGKILL"],
+    ["exits", (parent) => parent.stdin?.end("exit"), 7],
+    ["throws", (parent) => parent.stdin?.end("throw"), 1],
+  ]
+  for (const [what, end, how] of ends)
+    test(`every POP ends when the process that started them ${what}`, async () => {
+      const script = join(folder, "parent.mjs")
+      const { meshRttMs: _m, clientRttMs: _c, ...plain } = optionsFor()
+      writeFileSync(
+        script,
+        `import { startCluster } from ${JSON.stringify(new URL("./cluster.ts", import.meta.url).href)}
+const cluster = await startCluster({ ...${JSON.stringify(plain)}, meshRttMs: () => 0, clientRttMs: () => 0 })
+process.stdin.on("data", (data) => { if (String(data) === "exit") process.exit(7); throw new Error("a defect") })
+console.log(JSON.stringify(cluster.pops.map((pop) => cluster.port(pop))))`,
+      )
+      const parent = spawn(process.execPath, ["--conditions=sojourn-source", script], {
+        stdio: ["pipe", "pipe", "ignore"],
+        env: { ...process.env, NODE_TEST_CONTEXT: undefined },
+      })
+      const ended = once(parent, "exit")
+      const [line] = (await once(parent.stdout, "data")) as [Buffer]
+      const sockets = await Promise.all((JSON.parse(String(line)) as number[]).map(dial))
+      const closed = sockets.map((socket) => {
+        socket.resume()
+        return once(socket, "close")
+      })
+      end(parent)
+      await Promise.all(closed)
+      const [code, signal] = (await ended) as [number | null, NodeJS.Signals | null]
+      assert.equal(signal ?? code, how)
+    })
+})

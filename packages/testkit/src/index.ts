@@ -1,0 +1,10 @@
+// Real POPs on one machine: delaying proxies, processes, round trips from coordinates.
+export { createProxy } from "./proxy.ts"
+export type { Proxy, ProxyOptions, ProxySide, ProxyTarget } from "./proxy.ts"
+export { startCluster } from "./cluster.ts"
+export type { Cluster, ClusterOptions } from "./cluster.ts"
+export { servePop } from "./cluster-pop.ts"
+export type { PopProcessConfig, RunningPop } from "./cluster-pop.ts"
+export { greatCircleKm, lineRttMs } from "./cluster-rtt.ts"
+export type { Coordinates } from "./cluster-rtt.ts"
+export { median, pingTrips, quantile } from "./cluster-ping.ts"

@@ -1,0 +1,306 @@
+import { createServer, connect, type AddressInfo, type Server, type Socket } from "node:net"
+
+/**
+ * A TCP proxy on loopback that stands for a long line: bytes arrive half an RTT after they were sent, in order, however many are under
+ * way. It holds all of the delay there is in tests and demos; the product contains none.
+ *
+ * What it models: propagation delay each way, TCP's handshake (the first byte of a connection waits one RTT more), jitter without
+ * reordering, back-pressure (a reader that stops reading stops the writer, `bytesMax` under way at most), resets, and lines that go
+ * silent. What it does not: bandwidth, loss with its slow start, and the handshake's refusal (a connection is accepted, then reset, when
+ * there is nobody behind the proxy).
+ *
+ * Timers of Node count whole milliseconds; bytes leave at the timer nearest to their time, so a direction is at most about half a
+ * millisecond early or late on an idle machine, and the errors of several do not add up: each byte's time is absolute.
+ */
+export interface ProxyOptions {
+  /** Where connections go; absent: nobody is there yet, connections are reset until `setTarget`. */
+  readonly target?: ProxyTarget
+  /** Round trip added, ms. 0 passes bytes straight through. */
+  readonly rttMs: number
+  /** Each direction's delay is longer by up to half of this, ms, at random. Order is kept. Default 0. */
+  readonly jitterMs?: number
+  /** Port to listen on; 0, the default, lets the system choose. */
+  readonly port?: number
+  /** Bytes under way in one direction of one connection before its writer is held back. Default 32 MiB. */
+  readonly bytesMax?: number
+  /** Source of jitter, in [0, 1). Default Math.random. */
+  readonly random?: () => number
+}
+
+export interface ProxyTarget {
+  readonly host: string
+  readonly port: number
+}
+
+/** `up` is from who connected to the target; `down` is back. */
+export type ProxySide = "up" | "down" | "both"
+
+export interface Proxy extends AsyncDisposable {
+  readonly host: string
+  readonly port: number
+  readonly rttMs: number
+  /** Open connections, and bytes taken in since the start: shows who talked to whom. */
+  readonly counts: { readonly connections: number; readonly opened: number; readonly up: number; readonly down: number }
+  /** For bytes that come from now on; those under way keep their time, and order is kept. */
+  setRtt(rttMs: number, jitterMs?: number): void
+  /** For connections opened from now on; undefined: they are reset at once. */
+  setTarget(target: ProxyTarget | undefined): void
+  /** Resets every open connection on both sides (RST); bytes under way are lost. New ones are accepted. */
+  cut(): void
+  /**
+   * The line goes silent, as when a cable is pulled: nothing moves, no end and no reset is passed on, new connections hang. Both
+   * ends can still write until their own buffers are full. Nothing is lost: after `release` the connections that both ends kept go on.
+   */
+  hold(side?: ProxySide): void
+  release(): void
+  /** Stops listening and resets what is open. Resolves when the port is free. */
+  close(): Promise<void>
+}
+
+const END = Symbol("end")
+const RESET = Symbol("reset")
+type Item = Buffer | typeof END | typeof RESET
+
+/** Bytes leave when their time is at most this far away: half of the grain of Node's timers. */
+const grainMs = 0.5
+
+interface Settings {
+  delayMs: number
+  jitterMs: number
+  readonly bytesMax: number
+  readonly random: () => number
+}
+
+/** One direction of one connection: a queue ordered by the time at which each chunk arrives at the other end. */
+class Line {
+  readonly #from: Socket
+  readonly #to: Socket
+  readonly #settings: Settings
+  readonly #items: { readonly due: number; readonly item: Item }[] = []
+  #head = 0
+  #bytes = 0
+  #lastDue: number
+  #timer: NodeJS.Timeout | undefined
+  #held = false
+  #blocked = false
+  #closed = false
+
+  constructor(
+    from: Socket,
+    to: Socket,
+    settings: Settings,
+    opensAt: number,
+    held: boolean,
+    count: (n: number) => void,
+  ) {
+    this.#from = from
+    this.#to = to
+    this.#settings = settings
+    this.#lastDue = opensAt
+    if (held) this.hold()
+    from.on("data", (chunk) => {
+      count(chunk.length)
+      this.#push(chunk)
+    })
+    from.on("end", () => this.#push(END))
+    from.on("error", () => this.#push(RESET))
+    to.on("drain", () => {
+      this.#blocked = false
+      this.#flow()
+    })
+  }
+
+  #push(item: Item): void {
+    if (this.#closed) return
+    const { delayMs, jitterMs, random, bytesMax } = this.#settings
+    const now = performance.now()
+    const due = Math.max(this.#lastDue, now + delayMs + (jitterMs > 0 ? (random() * jitterMs) / 2 : 0))
+    this.#lastDue = due
+    this.#items.push({ due, item })
+    if (typeof item !== "symbol") this.#bytes += item.length
+    if (this.#bytes > bytesMax) this.#from.pause()
+    if (this.#timer === undefined) this.#flow()
+  }
+
+  #flow(): void {
+    clearTimeout(this.#timer)
+    this.#timer = undefined
+    while (!this.#held && !this.#blocked && !this.#closed) {
+      const next = this.#items[this.#head]
+      if (next === undefined) break
+      const wait = next.due - performance.now()
+      if (wait > grainMs) {
+        this.#timer = setTimeout(() => this.#flow(), Math.max(1, Math.round(wait)))
+        break
+      }
+      this.#head += 1
+      if (this.#head > 1024 || this.#head === this.#items.length) {
+        this.#items.splice(0, this.#head)
+        this.#head = 0
+      }
+      this.#deliver(next.item)
+    }
+    if (!this.#held && this.#bytes <= this.#settings.bytesMax / 2 && this.#from.isPaused()) this.#from.resume()
+  }
+
+  #deliver(item: Item): void {
+    if (item === END) this.#to.end()
+    else if (item === RESET) this.#to.resetAndDestroy()
+    else {
+      this.#bytes -= item.length
+      if (this.#to.writable) this.#blocked = !this.#to.write(item)
+    }
+  }
+
+  hold(): void {
+    this.#held = true
+    this.#from.pause()
+    clearTimeout(this.#timer)
+    this.#timer = undefined
+  }
+
+  release(): void {
+    this.#held = false
+    this.#flow()
+  }
+
+  close(): void {
+    this.#closed = true
+    this.#items.length = 0
+    clearTimeout(this.#timer)
+  }
+}
+
+interface Connection {
+  readonly up: Line
+  readonly down: Line
+  reset(): void
+}
+
+export async function createProxy(options: ProxyOptions): Promise<Proxy> {
+  const settings: Settings = {
+    ...delays(options.rttMs, options.jitterMs ?? 0),
+    bytesMax: options.bytesMax ?? 33_554_432,
+    random: options.random ?? Math.random,
+  }
+  let target = options.target
+  let rttMs = options.rttMs
+  const held = { up: false, down: false }
+  const waiting = new Set<() => void>()
+  const connections = new Set<Connection>()
+  const counts = { opened: 0, up: 0, down: 0 }
+
+  const open = (near: Socket): void => {
+    if (target === undefined) {
+      near.on("error", () => undefined)
+      near.resetAndDestroy()
+      return
+    }
+    const far = connect({ ...target, noDelay: true, allowHalfOpen: true })
+    const opensAt = settings.delayMs === 0 ? 0 : performance.now() + settings.delayMs * 3
+    const up = new Line(near, far, settings, opensAt, held.up, (n) => (counts.up += n))
+    const down = new Line(far, near, settings, 0, held.down, (n) => (counts.down += n))
+    const connection: Connection = {
+      up,
+      down,
+      reset() {
+        for (const line of [up, down]) line.close()
+        for (const socket of [near, far]) socket.resetAndDestroy()
+        connections.delete(connection)
+      },
+    }
+    connections.add(connection)
+    counts.opened += 1
+    let open = 2
+    const closed = (): void => {
+      open -= 1
+      if (open > 0) return
+      for (const line of [up, down]) line.close()
+      connections.delete(connection)
+    }
+    for (const socket of [near, far]) socket.once("close", closed)
+  }
+
+  const server = createServer({ allowHalfOpen: true, noDelay: true, pauseOnConnect: true }, (near) => {
+    const start = (): void => {
+      near.resume()
+      open(near)
+    }
+    if (!held.up && !held.down) return start()
+    const giveUp = (): boolean => waiting.delete(later)
+    const later = (): void => {
+      near.off("error", giveUp)
+      waiting.delete(later)
+      start()
+    }
+    near.on("error", giveUp)
+    waiting.add(later)
+  })
+  await listening(server, options.port ?? 0)
+  const { port } = server.address() as AddressInfo
+
+  const sidesOf = (side: ProxySide): ("up" | "down")[] => (side === "both" ? ["up", "down"] : [side])
+  let closing: Promise<void> | undefined
+  const proxy: Proxy = {
+    host: "127.0.0.1",
+    port,
+    get rttMs() {
+      return rttMs
+    },
+    get counts() {
+      return { connections: connections.size, ...counts }
+    },
+    setRtt(ms, jitterMs) {
+      Object.assign(settings, delays(ms, jitterMs ?? settings.jitterMs))
+      rttMs = ms
+    },
+    setTarget(next) {
+      target = next
+    },
+    cut() {
+      for (const connection of connections) connection.reset()
+    },
+    hold(side = "both") {
+      for (const one of sidesOf(side)) {
+        held[one] = true
+        for (const connection of connections) connection[one].hold()
+      }
+    },
+    release() {
+      held.up = held.down = false
+      for (const connection of connections) {
+        connection.up.release()
+        connection.down.release()
+      }
+      for (const later of waiting) later()
+    },
+    close() {
+      closing ??= new Promise<void>((resolve) => {
+        server.close(() => resolve())
+        target = undefined
+        for (const later of waiting) later()
+        proxy.cut()
+      })
+      return closing
+    },
+    [Symbol.asyncDispose]: () => proxy.close(),
+  }
+  return proxy
+}
+
+function delays(rttMs: number, jitterMs: number): { delayMs: number; jitterMs: number } {
+  if (!Number.isFinite(rttMs) || rttMs < 0) throw new RangeError(`rttMs must be a number of at least 0, got ${rttMs}`)
+  if (!Number.isFinite(jitterMs) || jitterMs < 0)
+    throw new RangeError(`jitterMs must be a number of at least 0, got ${jitterMs}`)
+  return { delayMs: rttMs / 2, jitterMs }
+}
+
+function listening(server: Server, port: number): Promise<void> {
+  return new Promise((resolve, reject) => {
+    server.once("error", (cause: NodeJS.ErrnoException) => {
+      const why = cause.code === "EADDRINUSE" ? `port ${port} of 127.0.0.1 is in use by another process` : cause.message
+      reject(new Error(`the proxy cannot listen: ${why}`, { cause }))
+    })
+    server.listen(port, "127.0.0.1", () => resolve())
+  })
+}
