@@ -34,3 +34,18 @@ export { addressId, homeOf, parseAddress } from "./address.ts"
 export type { Address } from "./address.ts"
 export { isBulk } from "./mesh-messages.ts"
 export type { MeshMessage, Principal } from "./mesh-messages.ts"
+
+// Defining actors.
+export { actor, event, setup } from "./actor.ts"
+export type { ActionContext, ActorDefinition, ActorDefinitions, App, EventType, ReadContext } from "./actor.ts"
+export { ActorError, SojournError } from "@sojourn/protocol"
+
+// A node: everything of a POP but sockets, disk, clock and chance.
+export { createNode } from "./node.ts"
+export type { CoreNode, NodeMesh, NodeOptions, ServerActors, ServerHandle } from "./node.ts"
+export type { Authenticate, Upgrade } from "./gateway.ts"
+export type { MeshPeer } from "./mesh.ts"
+
+// The hand-off's decisions, for tools and models that replay them.
+export { restState, step } from "./handoff.ts"
+export type { HandEffect, HandInput, HandState, HandStep, HandView } from "./handoff.ts"

@@ -18,6 +18,8 @@ export type MeshMessage =
       /** What the forwarder believes; 0 from the origin. A receiver below it is in transit and does not forward. */
       readonly epoch: number
       readonly hops: number
+      /** POP whose record granted the actor to the receiver; the receiver pulls from there if it has not installed it yet. */
+      readonly via?: string
       /** True: attach through the owner, do not move. The answer is RELAY_ME, MOVED, NONE or REFUSED. */
       readonly relay: boolean
     }

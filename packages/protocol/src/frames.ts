@@ -36,6 +36,11 @@ export interface AttachBody {
   /** Wants live state: a snapshot now or a replay, then patches. */
   readonly live: boolean
   readonly ticket?: string
+  /**
+   * Reach the actor where it is. Set when attaching again on a socket that had it: only an arrival (a new socket) may move an actor,
+   * else two quiet clients at two POPs would pull it to and fro for ever.
+   */
+  readonly stay?: boolean
   /** Every call above `acked` that was sent before, and any new ones, in order. */
   readonly calls?: readonly CallBody[]
   readonly queries?: readonly QueryBody[]
@@ -209,6 +214,7 @@ function attach(x: unknown): AttachBody {
     acked: int(o, "acked"),
     live: o["live"] === true,
     ...(o["ticket"] === undefined ? {} : { ticket: text(o, "ticket", 2048) }),
+    ...(o["stay"] === true ? { stay: true } : {}),
     ...(o["calls"] === undefined ? {} : { calls: list(o["calls"], callsPerAttachMax, "calls", call) }),
     ...(o["queries"] === undefined ? {} : { queries: list(o["queries"], callsPerAttachMax, "queries", query) }),
   }

@@ -1,0 +1,859 @@
+import {
+  ActorError,
+  SojournError,
+  codec,
+  type AttachBody,
+  type CallBody,
+  type Encoded,
+  type MoveReport,
+  type Patch,
+  type QueryBody,
+  type Resumed,
+  type ServerFrame,
+  type WireError,
+} from "@sojourn/protocol"
+import { create } from "mutative"
+import type { ErasedDefinition } from "./actor.ts"
+import { parseAddress } from "./address.ts"
+import { OutputGate } from "./gate.ts"
+import { encodeEntry, encodeSnapshot, type Entry, type Loaded, type StoredReply } from "./journal.ts"
+import type { Limits } from "./limits.ts"
+import type { Principal } from "./mesh-messages.ts"
+import type { Chance, Clock, EventSink, Primitives, Undo } from "./ports.ts"
+import { SessionTable, missedSince, type Session } from "./sessions.ts"
+import type { Grant, Store } from "./store.ts"
+import { admitPatches, assertLeavesUntouched, pruneLeaves, rememberTree, type TreeMemory } from "./tree.ts"
+
+/**
+ * One in-memory incarnation of an actor.
+ *
+ *   frame ─▶ mailbox ─▶ turn (draft) ─▶ entry ─▶ pending ─▶ one store write at a time ─▶ gate ─▶ frames
+ *
+ * The mailbox runs one exclusive turn at a time; a turn ends with its entry pending, and the next may run while the entry is being
+ * written: entries that gather meanwhile share the next write (group commit). What a turn sends waits in the output gate for its own
+ * revision. The first write of an activation that came by a hand-off is the install, and takes the first turn's entry along if that
+ * turn has ended by then.
+ *
+ * When a write is fenced, or its outcome is unknown, the activation is dropped: what the gate holds is never sent, and the next
+ * activation claims anew and starts from what is durable. Nothing here ever sends a write again.
+ *
+ * A file over 400 lines on purpose: mailbox, turn, write and gate share one state, and their order is the guarantee.
+ */
+
+/** A session attached here. `sent` is its position: the revision that the frames sent so far reach. */
+export interface Attached {
+  readonly sid: string
+  readonly who: Principal
+  readonly mintedAt: number
+  readonly ch: number
+  readonly live: boolean
+  sent: number
+  /** Highest call handed to the mailbox. */
+  queued: number
+  /** False once another attach took the session over, or its client left. */
+  open: boolean
+  out(frame: ServerFrame): void
+  /** Ends the attach with an error frame; the client's `retry` rule applies. */
+  end(error: SojournError): void
+}
+
+export interface ActivationPorts {
+  readonly store: Store
+  readonly clock: Clock
+  readonly chance: Chance
+  readonly primitives: Primitives
+  readonly limits: Limits
+  readonly events: EventSink
+  readonly pop: string
+  /** Every open attach of this actor at this node. */
+  attached(): Iterable<Attached>
+  ticket(attached: Attached, epoch: number, revision: number): string
+  /** The move that brought the actor here, for the first client that attaches after it. */
+  takeMoveReport(): MoveReport | undefined
+  /** The install is durable. Called once, before anything of this activation leaves. */
+  installed(bytes: number, ms: number): void
+  /** The grant was a repetition: this POP had installed that epoch before. */
+  installIgnored(): void
+  /** The activation is over because of `error`; memory may be dropped. Called at most once. */
+  dropped(error: SojournError): void
+}
+
+type Item =
+  | { readonly kind: "call"; readonly att: Attached; readonly session: Session; readonly call: CallBody }
+  | { readonly kind: "query"; readonly att: Attached; readonly session: Session; readonly query: QueryBody }
+
+interface Outcome {
+  readonly value: unknown
+  readonly error: unknown
+  readonly failed: boolean
+}
+
+export class Activation {
+  readonly #id: string
+  readonly #key: string
+  readonly #def: ErasedDefinition
+  readonly #ports: ActivationPorts
+  readonly #gate: OutputGate
+  readonly #sessions: SessionTable
+  readonly #tail: Entry[]
+  #tailBytes: number[] = []
+  #tailTotal = 0
+  #tree: TreeMemory
+  #state: unknown
+  #revision: number
+  #hash: string
+  #epoch: number
+  #fence: number
+  #grant: { readonly grant: Grant; readonly home: boolean } | undefined
+  #pending: { readonly entry: Entry; readonly bytes: Uint8Array }[] = []
+  #writing = false
+  #mailbox: Item[] = []
+  #running: AbortController | undefined
+  #dropped = false
+  #closed = false
+  #drainWaiters: (() => void)[] = []
+  #snapshotBytes: number
+  #journalBytes: number
+  #journalEntries: number
+  #compacting: Promise<void> | undefined
+  /** Monotonic time of each session's latest call, for the owner's decision whether to let the actor go. */
+  readonly #calledAt = new Map<string, number>()
+  lastUsed: number
+
+  constructor(
+    id: string,
+    def: ErasedDefinition,
+    loaded: Loaded,
+    owner: { epoch: number; fence: number; hash: string; grant?: Grant; home: boolean },
+    ports: ActivationPorts,
+  ) {
+    this.#id = id
+    this.#key = parseAddress(id).key
+    this.#def = def
+    this.#ports = ports
+    this.#revision = loaded.revision
+    this.#hash = owner.hash
+    this.#epoch = owner.epoch
+    this.#fence = owner.fence
+    this.#grant = owner.grant ? { grant: owner.grant, home: owner.home } : undefined
+    this.#sessions = new SessionTable(loaded.sessions.values(), ports.limits)
+    this.#tail = loaded.tail
+    this.#tailBytes = loaded.tail.map((entry) => JSON.stringify(entry).length)
+    this.#tailTotal = this.#tailBytes.reduce((a, b) => a + b, 0)
+    this.#snapshotBytes = loaded.snapshotBytes
+    this.#journalBytes = loaded.journalBytes
+    this.#journalEntries = loaded.journalEntries
+    this.lastUsed = ports.clock.mono()
+    // What was loaded is durable, except in a grant: its first write makes it so, and the gate waits for that.
+    this.#gate = new OutputGate(owner.grant ? loaded.revision - 1 : loaded.revision)
+    if (loaded.fresh) {
+      this.#state = def.state()
+      this.#tree = rememberTree(this.#state)
+      this.#append({ r: this.#revision + 1, t: ports.clock.now(), i: codec.encode(this.#state) })
+    } else {
+      this.#state = loaded.state
+      this.#tree = rememberTree(this.#state)
+    }
+    this.#trimTail()
+  }
+
+  get epoch(): number {
+    return this.#epoch
+  }
+
+  /** Revision that is durable. */
+  get revision(): number {
+    return this.#gate.durable
+  }
+
+  /** Nothing runs, waits, is being written or waits to leave. */
+  get quiet(): boolean {
+    return (
+      this.#mailbox.length === 0 &&
+      !this.#running &&
+      !this.#writing &&
+      this.#pending.length === 0 &&
+      this.#gate.size === 0
+    )
+  }
+
+  /** Whether another session than `session` has called within `ms`. */
+  busyBesides(session: string | undefined, ms: number): boolean {
+    const since = this.#ports.clock.mono() - ms
+    for (const [sid, at] of this.#calledAt) if (sid !== session && at >= since) return true
+    return false
+  }
+
+  /** Starts the first write, if there is one: the install, or a new actor's initial state. */
+  begin(): void {
+    this.#pump()
+  }
+
+  /**
+   * Attaches a session and continues it: `replay` from the tail where the client's position is within it, else a snapshot. Throws
+   * SESSION_UNKNOWN, SESSIONS_FULL or HISTORY_LOST and leaves nothing behind. The calls that it carries are queued in their order.
+   */
+  attach(att: Attached, body: AttachBody, knownRevision: number | undefined): void {
+    const { clock } = this.#ports
+    this.lastUsed = clock.mono()
+    if (knownRevision !== undefined && knownRevision > this.#revision)
+      throw new SojournError(
+        "HISTORY_LOST",
+        `the client's ticket knows revision ${knownRevision} of ${this.#id}; this POP's copy ends at ${this.#revision}. A store has lost acknowledged writes`,
+        { details: { actor: this.#id, ticket: knownRevision, revision: this.#revision } },
+      )
+    if (body.live && !this.#allowedNow(att.who, "state"))
+      throw new SojournError("FORBIDDEN", "this principal may not see the actor's state")
+    const session = this.#sessions.open(att.sid, att.who.id, att.mintedAt, clock.now())
+    this.#sessions.acknowledge(session, body.acked)
+    att.queued = this.#queuedOf(att.sid)
+    const revision = this.#revision
+    const missed = body.pos === undefined ? undefined : missedSince(this.#tail, body.pos, revision)
+    const resumed: Resumed = body.pos === undefined ? "new" : missed ? "replay" : "snapshot"
+    const state = body.live && !missed ? codec.encode(this.#state) : undefined
+    att.sent = missed ? (body.pos ?? 0) : revision
+    const last = session.last
+    this.#gate.holdRead(revision, () => {
+      if (!att.open) return
+      const move = this.#ports.takeMoveReport()
+      att.out({
+        t: "attached",
+        ch: att.ch,
+        sid: att.sid,
+        pop: this.#ports.pop,
+        e: this.#epoch,
+        r: revision,
+        resumed,
+        last,
+        ...(state === undefined ? {} : { state }),
+        ticket: this.#ports.ticket(att, this.#epoch, this.#gate.durable),
+        ...(move === undefined ? {} : { move }),
+      })
+      for (const entry of missed ?? []) this.#sendEntry(att, entry)
+    })
+    for (const call of body.calls ?? []) this.call(att, call)
+    for (const query of body.queries ?? []) this.query(att, query)
+    this.#pump()
+  }
+
+  /** A call of an attached session. Seen before: answered, not run. Out of order: the attach ends, the client resumes properly. */
+  call(att: Attached, call: CallBody): void {
+    if (!att.open || this.#closed) return
+    const session = this.#sessions.open(att.sid, att.who.id, att.mintedAt, this.#ports.clock.now())
+    this.lastUsed = this.#ports.clock.mono()
+    this.#calledAt.set(att.sid, this.lastUsed)
+    switch (this.#sessions.judge(session, call.c, att.queued)) {
+      case "repeat": {
+        const reply = session.replies.get(call.c)
+        if (reply)
+          this.#gate.holdRead(reply.r, () => {
+            this.#sendReply(att, call.c, reply)
+          })
+        this.#pump()
+        return
+      }
+      case "acknowledged":
+        this.#gate.holdRead(this.#revision, () => {
+          this.#out(att, {
+            t: "reply",
+            ch: att.ch,
+            c: call.c,
+            r: this.#revision,
+            err: new SojournError("REPLY_GONE").toWire(),
+          })
+        })
+        this.#pump()
+        return
+      case "hole":
+        att.end(new SojournError("CALL_ORDER", `call ${call.c} came after call ${Math.max(session.last, att.queued)}`))
+        return
+      case "too-many":
+        att.end(
+          new SojournError(
+            "CALL_ORDER",
+            `${this.#ports.limits.repliesPerSessionMax} replies are unacknowledged (limits.repliesPerSessionMax)`,
+            {
+              retry: "later",
+            },
+          ),
+        )
+        return
+      case "next":
+        if (this.#mailbox.length >= this.#ports.limits.mailboxMax) {
+          att.end(
+            new SojournError("MAILBOX_FULL", `${this.#mailbox.length} calls wait (limits.mailboxMax)`, {
+              retryAfterMs: 100,
+            }),
+          )
+          return
+        }
+        att.queued = call.c
+        this.#mailbox.push({ kind: "call", att, session, call })
+        this.#run()
+    }
+  }
+
+  query(att: Attached, query: QueryBody): void {
+    if (!att.open || this.#closed) return
+    const session = this.#sessions.open(att.sid, att.who.id, att.mintedAt, this.#ports.clock.now())
+    this.lastUsed = this.#ports.clock.mono()
+    if (this.#mailbox.length >= this.#ports.limits.mailboxMax) {
+      att.end(
+        new SojournError("MAILBOX_FULL", `${this.#mailbox.length} calls wait (limits.mailboxMax)`, {
+          retryAfterMs: 100,
+        }),
+      )
+      return
+    }
+    this.#mailbox.push({ kind: "query", att, session, query })
+    this.#run()
+  }
+
+  acknowledge(att: Attached, c: number): void {
+    const session = this.#sessions.get(att.sid)
+    if (session && c <= session.last) this.#sessions.acknowledge(session, c)
+  }
+
+  detach(att: Attached): void {
+    this.#sessions.forgetUnused(att.sid)
+  }
+
+  /**
+   * Closes the input and waits until the running turn has ended, its write is durable and all output has left. Calls that wait in the
+   * mailbox are not run: their clients attach again and send them again. Resolves also if the activation is dropped meanwhile.
+   */
+  drain(): Promise<void> {
+    this.#closed = true
+    this.#mailbox = []
+    const { clock, limits } = this.#ports
+    return new Promise((resolve) => {
+      const undo: Undo = clock.after(limits.drainMsMax, () => {
+        this.#running?.abort(
+          new SojournError("MOVED", `the turn did not end within limits.drainMsMax (${limits.drainMsMax} ms)`),
+        )
+        this.drop(
+          new SojournError(
+            "UNKNOWN_OUTCOME",
+            `a turn of ${this.#id} did not end within limits.drainMsMax (${limits.drainMsMax} ms)`,
+          ),
+        )
+      })
+      this.#drainWaiters.push(() => {
+        undo()
+        resolve()
+      })
+      this.#pump()
+    })
+  }
+
+  /** Writes a snapshot if anything is newer than the last one. For a drained activation that goes to sleep. */
+  async compactForSleep(): Promise<void> {
+    await this.#compacting
+    if (this.#dropped || (this.#journalEntries === 0 && !this.#sessions.dirty)) return
+    const bytes = this.#encodeSnapshot()
+    await this.#ports.store.compact(this.#id, { e: this.#epoch, f: this.#fence }, bytes, this.#gate.durable)
+  }
+
+  /** Ends the activation at once: what it holds back is never sent. */
+  drop(error: SojournError): void {
+    if (this.#dropped) return
+    this.#dropped = true
+    this.#closed = true
+    this.#running?.abort(error)
+    this.#mailbox = []
+    this.#pending = []
+    this.#gate.discard()
+    for (const resolve of this.#drainWaiters.splice(0)) resolve()
+    this.#ports.dropped(error)
+  }
+
+  // ── turns ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  #run(): void {
+    while (!this.#running && !this.#closed && this.#pending.length < this.#ports.limits.pendingTurnsMax) {
+      const item = this.#mailbox.shift()
+      if (item === undefined) break
+      if (item.kind === "call") this.#turn(item.att, item.session, item.call)
+      else this.#answer(item.att, item.session, item.query)
+    }
+    this.#pump()
+  }
+
+  #readContext(who: Principal): object {
+    const { clock, chance, pop } = this.#ports
+    const now = clock.now()
+    return {
+      state: this.#state,
+      key: this.#key,
+      pop,
+      epoch: this.#epoch,
+      who,
+      now: () => now,
+      random: () => chance.random(),
+    }
+  }
+
+  #allowedNow(who: Principal, what: string): boolean {
+    if (!this.#def.authorize) return true
+    try {
+      return this.#def.authorize(this.#readContext(who), who, what) === true
+    } catch (cause) {
+      this.#report("authorize.failed", cause)
+      return false
+    }
+  }
+
+  #turn(att: Attached, session: Session, call: CallBody): void {
+    const controller = new AbortController()
+    this.#running = controller
+    const emitted: [string, Encoded][] = []
+    let finalize: (() => [unknown, readonly Patch[]]) | undefined
+    const finish = (outcome: Outcome): void => {
+      if (this.#dropped || this.#running !== controller) return
+      this.#running = undefined
+      this.#endTurn(att, session, call, outcome, finalize, emitted)
+    }
+    const invoke = (): unknown => {
+      const action = Object.hasOwn(this.#def.actions ?? {}, call.a) ? this.#def.actions?.[call.a] : undefined
+      if (!action) throw new SojournError("UNKNOWN_ACTION", `there is no action ${JSON.stringify(call.a)}`)
+      const args = codec.decode(call.p)
+      if (!Array.isArray(args)) throw new SojournError("BAD_INPUT", "a call's arguments must be an array")
+      const act = (checked: unknown[]): unknown => {
+        const [draft, done] = create(this.#state as object, { enablePatches: true }) as unknown as [
+          unknown,
+          () => [unknown, readonly Patch[], unknown],
+        ]
+        finalize = () => {
+          const [next, patches] = done()
+          return [next, patches]
+        }
+        let over = false
+        const context = Object.assign(this.#readContext(att.who), {
+          state: draft,
+          signal: controller.signal,
+          broadcast: (name: string, payload?: unknown) => {
+            if (over) throw new TypeError("broadcast after its turn has ended")
+            if (!Object.hasOwn(this.#def.events ?? {}, name))
+              throw new TypeError(`there is no event ${JSON.stringify(name)}`)
+            emitted.push([name, codec.encode(payload)])
+          },
+        })
+        const result = action(context, ...checked)
+        if (result instanceof Promise) return result.finally(() => (over = true))
+        over = true
+        return result
+      }
+      const validate = (): unknown => {
+        const schema = this.#def.input && Object.hasOwn(this.#def.input, call.a) ? this.#def.input[call.a] : undefined
+        if (!schema) return act(args)
+        const take = (result: { issues?: readonly { message: string }[] | undefined; value?: unknown }): unknown => {
+          if (result.issues)
+            throw new SojournError(
+              "BAD_INPUT",
+              result.issues
+                .map((issue) => issue.message)
+                .join("; ")
+                .slice(0, 500),
+            )
+          return act(result.value as unknown[])
+        }
+        const result = schema["~standard"].validate(args)
+        return result instanceof Promise ? result.then(take) : take(result)
+      }
+      const admit = (allowed: boolean): unknown => {
+        if (!allowed) throw new SojournError("FORBIDDEN", `${att.who.id} may not call ${call.a}`)
+        return validate()
+      }
+      if (call.skip) throw new SojournError("CALL_SKIPPED")
+      const allowed = this.#def.authorize ? this.#def.authorize(this.#readContext(att.who), att.who, call.a) : true
+      return allowed instanceof Promise ? allowed.then(admit) : admit(allowed)
+    }
+    let result: unknown
+    try {
+      result = invoke()
+    } catch (error) {
+      finish({ failed: true, error, value: undefined })
+      return
+    }
+    if (!(result instanceof Promise)) {
+      finish({ failed: false, value: result, error: undefined })
+      return
+    }
+    const undo = this.#ports.clock.after(this.#ports.limits.turnMsMax, () => {
+      this.drop(
+        new SojournError("UNKNOWN_OUTCOME", `the turn ${call.a} of ${this.#id} did not end within limits.turnMsMax`),
+      )
+    })
+    result.then(
+      (value: unknown) => {
+        undo()
+        finish({ failed: false, value, error: undefined })
+        this.#run()
+      },
+      (error: unknown) => {
+        undo()
+        finish({ failed: true, value: undefined, error })
+        this.#run()
+      },
+    )
+  }
+
+  /** Commits the turn, or its refusal: either way the call's number is used up in the same write as its effect. */
+  #endTurn(
+    att: Attached,
+    session: Session,
+    call: CallBody,
+    outcome: Outcome,
+    finalize: (() => [unknown, readonly Patch[]]) | undefined,
+    emitted: readonly [string, Encoded][],
+  ): void {
+    const { clock, limits } = this.#ports
+    const r = this.#revision + 1
+    const now = clock.now()
+    let reply: StoredReply
+    let next = this.#state
+    let encodedPatches: Encoded | undefined
+    let events = emitted
+    try {
+      if (outcome.failed) throw outcome.error
+      const ok = codec.encode(outcome.value)
+      const [state, patches] = finalize?.() ?? [this.#state, []]
+      assertLeavesUntouched(this.#tree)
+      if (patches.length > 0) {
+        encodedPatches = codec.encode(patches)
+        admitPatches(state, patches, this.#tree)
+        next = state
+      }
+      reply = { r, ok }
+    } catch (error) {
+      // A leaf changed in place cannot be rolled back in memory: the activation goes, and with it the change.
+      if (!this.#leavesIntact()) {
+        this.drop(error instanceof SojournError ? error : new SojournError("BAD_STATE", undefined, { cause: error }))
+        return
+      }
+      encodedPatches = undefined
+      events = []
+      next = this.#state
+      reply = { r, err: this.#wireError(error, call.a) }
+    }
+    const entryOf = (): Entry => ({
+      r,
+      t: now,
+      ...(encodedPatches === undefined ? {} : { p: encodedPatches }),
+      ...(events.length === 0 ? {} : { ev: events }),
+      s: [this.#sessions.update(session)],
+    })
+    if (reply.err === undefined && encodedPatches === undefined && events.length === 0) {
+      // Nothing changed: no write. The reply is a read; its number rides in the session's next entry.
+      const read: StoredReply = { ...reply, r: this.#revision }
+      this.#sessions.applied(session, call.c, read, now)
+      this.#gate.holdRead(this.#revision, () => {
+        this.#sendReply(att, call.c, read)
+      })
+      return
+    }
+    this.#sessions.applied(session, call.c, reply, now)
+    const entry = entryOf()
+    const bytes = encodeEntry(entry, this.#ports.primitives)
+    if (this.#tooLarge(bytes.length, next)) {
+      const refused = new SojournError(
+        "SNAPSHOT_TOO_LARGE",
+        `the state of ${this.#id} would be over limits.snapshotBytesMax (${limits.snapshotBytesMax} bytes)`,
+      )
+      const replaced: StoredReply = { r, err: refused.toWire() }
+      session.replies.set(call.c, replaced)
+      const { p: _p, ev: _ev, ...rest } = entry
+      this.#append({ ...rest, s: [{ ...(entry.s?.[0] ?? this.#sessions.update(session)), y: [[call.c, replaced]] }] })
+      this.#holdReply(att, call.c, replaced)
+      return
+    }
+    this.#state = next
+    this.#append(entry, bytes)
+    if (entry.ev || entry.p)
+      this.#gate.holdWrite(r, () => {
+        for (const one of this.#ports.attached()) this.#sendEntry(one, entry)
+      })
+    this.#holdReply(att, call.c, reply)
+  }
+
+  #leavesIntact(): boolean {
+    try {
+      assertLeavesUntouched(this.#tree)
+      return true
+    } catch {
+      return false
+    }
+  }
+
+  /** Cheap until the journal since the last snapshot could matter; then the next state is measured. */
+  #tooLarge(bytes: number, next: unknown): boolean {
+    const max = this.#ports.limits.snapshotBytesMax
+    if (this.#snapshotBytes + this.#journalBytes + bytes <= max) return false
+    const measured = JSON.stringify(codec.encode(next)).length
+    return measured > max
+  }
+
+  #answer(att: Attached, session: Session, query: QueryBody): void {
+    if (query.after > session.last) {
+      att.end(
+        new SojournError("CALL_ORDER", `a query that follows call ${query.after} came after call ${session.last}`),
+      )
+      return
+    }
+    const revision = this.#revision
+    const give = (part: { ok: Encoded } | { err: WireError }): void => {
+      this.#gate.holdRead(revision, () => {
+        this.#out(att, { t: "answer", ch: att.ch, q: query.q, r: revision, ...part })
+      })
+    }
+    const fail = (error: unknown): void => {
+      give({ err: this.#wireError(error, query.n) })
+    }
+    const done = (value: unknown): void => {
+      try {
+        give({ ok: codec.encode(value) })
+      } catch (error) {
+        fail(error)
+      }
+    }
+    try {
+      const run = Object.hasOwn(this.#def.queries ?? {}, query.n) ? this.#def.queries?.[query.n] : undefined
+      if (!run) throw new SojournError("UNKNOWN_ACTION", `there is no query ${JSON.stringify(query.n)}`)
+      const context = this.#readContext(att.who)
+      const ask = (allowed: boolean): unknown => {
+        if (!allowed) throw new SojournError("FORBIDDEN", `${att.who.id} may not ask ${query.n}`)
+        const args = codec.decode(query.p)
+        if (!Array.isArray(args)) throw new SojournError("BAD_INPUT", "a query's arguments must be an array")
+        return run(context, ...(args as unknown[]))
+      }
+      const allowed = this.#def.authorize ? this.#def.authorize(context, att.who, query.n) : true
+      const result = allowed instanceof Promise ? allowed.then(ask) : ask(allowed)
+      if (result instanceof Promise)
+        result.then(done, fail).finally(() => {
+          this.#pump()
+        })
+      else done(result)
+    } catch (error) {
+      fail(error)
+    }
+  }
+
+  /** The author's own refusals cross as they are; the framework's too; anything else is masked, with an id that finds it in the log. */
+  #wireError(error: unknown, what: string): WireError {
+    if (error instanceof ActorError)
+      return {
+        ...new SojournError("ACTOR_ERROR", error.message, { ref: error.code }).toWire(),
+        ...(error.data === undefined ? {} : { data: error.data }),
+      }
+    if (error instanceof SojournError) return error.toWire()
+    const ref = this.#ports.chance.id()
+    this.#report("turn.threw", error, { what, ref })
+    return new SojournError("INTERNAL", `${what} failed; the server's log has it under ${ref}`, { ref }).toWire()
+  }
+
+  #report(type: string, cause: unknown, more: Record<string, unknown> = {}): void {
+    this.#ports.events({ type, actor: this.#id, error: cause, ...more })
+  }
+
+  // ── outputs ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  #out(att: Attached, frame: ServerFrame): void {
+    if (att.open) att.out(frame)
+  }
+
+  #holdReply(att: Attached, c: number, reply: StoredReply): void {
+    this.#gate.holdWrite(reply.r, () => {
+      this.#sendReply(att, c, reply)
+    })
+  }
+
+  /** To whoever holds the session now: the attach that made the call may have been replaced by a newer one. */
+  #sendReply(att: Attached, c: number, reply: StoredReply): void {
+    let to: Attached | undefined = att.open ? att : undefined
+    if (!to) for (const one of this.#ports.attached()) if (one.sid === att.sid && one.open) to = one
+    if (!to) return
+    const { r, ok, err } = reply
+    to.out({ t: "reply", ch: to.ch, c, r, ...(ok === undefined ? {} : { ok }), ...(err === undefined ? {} : { err }) })
+  }
+
+  #sendEntry(att: Attached, entry: Entry): void {
+    if (!att.open || att.sent >= entry.r) return
+    const ev = this.#def.authorize ? entry.ev?.filter(([name]) => this.#allowedNow(att.who, name)) : entry.ev
+    const pt = att.live ? entry.p : undefined
+    if ((ev === undefined || ev.length === 0) && pt === undefined) return
+    att.out({
+      t: "out",
+      ch: att.ch,
+      r: entry.r,
+      prev: att.sent,
+      ...(ev === undefined || ev.length === 0 ? {} : { ev }),
+      ...(pt === undefined ? {} : { pt }),
+    })
+    att.sent = entry.r
+  }
+
+  #queuedOf(sid: string): number {
+    let highest = 0
+    for (const item of this.#mailbox)
+      if (item.kind === "call" && item.session.id === sid) highest = Math.max(highest, item.call.c)
+    return highest
+  }
+
+  // ── writes ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  #append(entry: Entry, bytes = encodeEntry(entry, this.#ports.primitives)): void {
+    this.#revision = entry.r
+    this.#pending.push({ entry, bytes })
+    this.#tail.push(entry)
+    this.#tailBytes.push(bytes.length)
+    this.#tailTotal += bytes.length
+    this.#journalBytes += bytes.length
+    this.#journalEntries += 1
+    this.#trimTail()
+  }
+
+  #trimTail(): void {
+    const { tailEntriesMax, tailBytesMax, tailMsMax } = this.#ports.limits
+    const oldest = this.#ports.clock.now() - tailMsMax
+    let drop = 0
+    while (drop < this.#tail.length - 1) {
+      const entry = this.#tail[drop]
+      if (entry === undefined) break
+      if (this.#tail.length - drop <= tailEntriesMax && this.#tailTotal <= tailBytesMax && entry.t >= oldest) break
+      this.#tailTotal -= this.#tailBytes[drop] ?? 0
+      drop++
+    }
+    if (drop === 0) return
+    this.#tail.splice(0, drop)
+    this.#tailBytes.splice(0, drop)
+  }
+
+  #pump(): void {
+    if (this.#dropped) return
+    if (!this.#writing) {
+      if (this.#grant || this.#pending.length > 0) this.#startWrite()
+      else if (this.#gate.needsProof) this.#startCheck()
+    }
+    if (this.#drainWaiters.length > 0 && this.quiet) for (const resolve of this.#drainWaiters.splice(0)) resolve()
+  }
+
+  #startCheck(): void {
+    this.#writing = true
+    const proof = this.#gate.begin()
+    this.#ports.store.check(this.#id, { e: this.#epoch, f: this.#fence }).then(
+      (ours) => {
+        this.#writing = false
+        if (this.#dropped) return
+        if (!ours) {
+          this.drop(new SojournError("FENCED", `another activation has taken ${this.#id}`))
+          return
+        }
+        this.#gate.proved(proof, this.#gate.durable)
+        this.#run()
+      },
+      (cause: unknown) => {
+        this.#writeFailed(cause)
+      },
+    )
+  }
+
+  #startWrite(): void {
+    this.#writing = true
+    const batch = this.#pending
+    this.#pending = []
+    const entries = batch.map(({ bytes }) => bytes)
+    const revision = this.#revision
+    const fence = { e: this.#epoch, f: this.#fence, v: revision - entries.length }
+    const { primitives, store, limits, clock } = this.#ports
+    const h =
+      entries.length === 0
+        ? this.#hash
+        : primitives.digest(
+            `${this.#hash} ${revision} ${entries.map((bytes) => `${bytes.length}:${primitives.checksum(bytes)}`).join(" ")}`,
+          )
+    this.#hash = h
+    const proof = this.#gate.begin()
+    const compactTo =
+      this.#journalEntries >= limits.journalEntriesMax || this.#journalBytes >= limits.journalBytesMax
+        ? this.#encodeSnapshot()
+        : undefined
+    const done = (): void => {
+      this.#writing = false
+      if (this.#dropped) return
+      if (compactTo) this.#compact(compactTo, revision)
+      this.#gate.proved(proof, revision)
+      this.#run()
+    }
+    const failed = (cause: unknown): void => {
+      this.#writeFailed(cause)
+    }
+    if (this.#grant) {
+      const { grant, home } = this.#grant
+      const from = clock.mono()
+      store.install(this.#id, home, grant, { entries, h }).then((answer) => {
+        if (this.#dropped) return
+        if (answer.kind === "ignored") {
+          this.#ports.installIgnored()
+          return
+        }
+        this.#grant = undefined
+        this.#epoch = answer.record.e
+        this.#fence = answer.record.f
+        this.#ports.installed(
+          grant.body.entries.reduce((sum, bytes) => sum + bytes.length, grant.body.snapshot?.length ?? 0),
+          clock.mono() - from,
+        )
+        done()
+      }, failed)
+      return
+    }
+    store.commit(this.#id, fence, { entries, h }).then((answer) => {
+      if (answer.kind !== "fenced") {
+        done()
+        return
+      }
+      this.#writing = false
+      this.drop(
+        new SojournError(
+          "FENCED",
+          `${this.#id} is owned by another activation: ${JSON.stringify(answer.record ?? null)}`,
+        ),
+      )
+    }, failed)
+  }
+
+  #writeFailed(cause: unknown): void {
+    this.#writing = false
+    const why = cause instanceof Error ? cause.message : String(cause)
+    this.drop(
+      cause instanceof SojournError && cause.outcome === "not-executed"
+        ? cause
+        : new SojournError("UNKNOWN_OUTCOME", `a write of ${this.#id} has an unknown outcome: ${why}`, { cause }),
+    )
+  }
+
+  #encodeSnapshot(): Uint8Array {
+    pruneLeaves(this.#state, this.#tree)
+    const attached = new Set<string>()
+    for (const att of this.#ports.attached()) attached.add(att.sid)
+    this.#sessions.expire(this.#ports.clock.now(), (id) => attached.has(id))
+    return encodeSnapshot(
+      { revision: this.#revision, state: this.#state, sessions: this.#sessions.records(), tail: this.#tail },
+      this.#ports.primitives,
+    )
+  }
+
+  #compact(bytes: Uint8Array, revision: number): void {
+    this.#snapshotBytes = bytes.length
+    this.#journalBytes = 0
+    this.#journalEntries = 0
+    this.#compacting = this.#ports.store.compact(this.#id, { e: this.#epoch, f: this.#fence }, bytes, revision).then(
+      (done) => {
+        if (!done) this.drop(new SojournError("FENCED", `another activation has taken ${this.#id}`))
+      },
+      (cause: unknown) => {
+        this.#writeFailed(cause)
+      },
+    )
+  }
+}

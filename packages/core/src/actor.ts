@@ -1,0 +1,141 @@
+import type { StandardSchemaV1 } from "@standard-schema/spec"
+import type { Principal } from "./mesh-messages.ts"
+
+/** An event's payload type, carried by `event<T>()` for inference alone. */
+export interface EventType<T> {
+  readonly payload?: T
+}
+
+/** Declares an event of an actor: `events: { added: event<{ sku: string }>() }`. */
+export function event<T = void>(): EventType<T> {
+  return {}
+}
+
+export type EventTypes = Readonly<Record<string, EventType<unknown>>>
+type PayloadOf<T> = T extends EventType<infer P> ? P : never
+
+/** What every turn and query sees of its actor. */
+export interface ReadContext<S> {
+  /** Committed state; frozen. In a query it may include turns that are not durable yet: the answer waits until they are. */
+  readonly state: S
+  /** The actor's key, as given to `get`. */
+  readonly key: string
+  /** POP that runs this activation, and its epoch. */
+  readonly pop: string
+  readonly epoch: number
+  /** Who called. */
+  readonly who: Principal
+  /** Ms since 1970, fixed within a turn. */
+  now(): number
+  /** Uniform in [0, 1). */
+  random(): number
+}
+
+/** What an action sees. `state` is a draft: mutate it; a throw rolls everything back. */
+export interface ActionContext<S, E extends EventTypes> extends Omit<ReadContext<S>, "state"> {
+  readonly state: S
+  /** Sends an event to every attached client that may see it, once this turn is durable. */
+  broadcast<K extends keyof E & string>(
+    name: K,
+    ...payload: PayloadOf<E[K]> extends void ? [] : [PayloadOf<E[K]>]
+  ): void
+  /** Aborted when the turn is given up (deadline, shutdown); the turn then leaves nothing. */
+  readonly signal: AbortSignal
+}
+
+export type Actions<S, E extends EventTypes> = Readonly<
+  Record<string, (c: ActionContext<S, E>, ...args: never[]) => unknown>
+>
+export type Queries<S> = Readonly<Record<string, (c: ReadContext<S>, ...args: never[]) => unknown>>
+
+export interface ActorDefinition<
+  S = unknown,
+  A = Readonly<Record<string, (...args: never[]) => unknown>>,
+  Q = Readonly<Record<string, (...args: never[]) => unknown>>,
+  E = EventTypes,
+> {
+  /** The state of an actor that has never been used. Runs once in its life, at its home; what it returns is committed. */
+  readonly state: () => S
+  /** Exclusive turns: one at a time, each commits or rolls back as a whole. */
+  readonly actions?: A
+  /** Read-only, never journaled; run between turns. */
+  readonly queries?: Q
+  readonly events?: E
+  /** Validators of an action's arguments (as one array), by the Standard Schema interface. Refusal: BAD_INPUT. */
+  readonly input?: { readonly [K in keyof A]?: StandardSchemaV1 }
+  /**
+   * Whether `who` may use `what`: the name of an action, query or event, or "state" for live state. Default: every principal that
+   * `authenticate` let in may. Asked again for each use, so keep it quick; for events and "state" it must not be async.
+   */
+  readonly authorize?: (c: ReadContext<S>, who: Principal, what: string) => boolean | Promise<boolean>
+  /** Ms without calls until the activation is deactivated; overrides the node's `idleMs`. Attached clients stay attached. */
+  readonly idleMs?: number
+}
+
+/**
+ * Defines a class of actors. Everything else is inferred from this one object. Names of actions, queries and events must differ, and
+ * none may be "state"; a clash is a TypeError here rather than a surprise in `authorize`.
+ */
+export function actor<
+  S,
+  A extends Actions<S, E>,
+  Q extends Queries<S>,
+  E extends EventTypes = Readonly<Record<never, never>>,
+>(definition: {
+  readonly state: () => S
+  readonly events?: E
+  readonly actions?: A
+  readonly queries?: Q
+  readonly input?: { readonly [K in keyof A]?: StandardSchemaV1 }
+  readonly authorize?: (c: ReadContext<S>, who: Principal, what: string) => boolean | Promise<boolean>
+  readonly idleMs?: number
+}): ActorDefinition<S, A, Q, E> {
+  const seen = new Set(["state"])
+  for (const part of [definition.actions, definition.queries, definition.events])
+    for (const name of Object.keys(part ?? {})) {
+      if (seen.has(name))
+        throw new TypeError(
+          `an actor's actions, queries and events need different names, none "state"; ${name} is taken`,
+        )
+      if (name.length > 64) throw new TypeError(`the name ${name.slice(0, 70)}… is over 64 characters`)
+      seen.add(name)
+    }
+  return definition
+}
+
+export type ActorDefinitions = Readonly<Record<string, ActorDefinition>>
+
+export interface App<D = ActorDefinitions> {
+  readonly actors: D
+}
+
+// Any definition at all: `unknown` would refuse handlers whose context is narrower.
+// eslint-disable-next-line @typescript-eslint/no-explicit-any
+type AnyDefinition = ActorDefinition<any, any, any, any>
+
+/** Collects the actor classes of an application. Servers import it; clients import its type. */
+export function setup<D extends Readonly<Record<string, AnyDefinition>>>(options: { readonly actors: D }): App<D> {
+  for (const name of Object.keys(options.actors))
+    if (!/^[a-z][A-Za-z0-9_-]{0,63}$/.test(name))
+      throw new TypeError(
+        `an actor class must be named like "cart": a lower-case letter, then up to 63 letters, digits, _ or -; got ${JSON.stringify(name)}`,
+      )
+  return { actors: options.actors }
+}
+
+/** The definition as the runtime calls it, its type parameters erased. */
+export interface ErasedDefinition {
+  readonly state: () => unknown
+  readonly actions?: Readonly<Record<string, (c: unknown, ...args: unknown[]) => unknown>>
+  readonly queries?: Readonly<Record<string, (c: unknown, ...args: unknown[]) => unknown>>
+  readonly events?: EventTypes
+  readonly input?: Readonly<Record<string, StandardSchemaV1 | undefined>>
+  readonly authorize?: (c: unknown, who: Principal, what: string) => boolean | Promise<boolean>
+  readonly idleMs?: number
+}
+
+/** The class of this name, or undefined. Own properties only: a class is never found on a prototype. */
+export function definitionOf(app: App<unknown>, name: string): ErasedDefinition | undefined {
+  const actors = app.actors as Readonly<Record<string, ErasedDefinition>>
+  return Object.hasOwn(actors, name) ? actors[name] : undefined
+}

@@ -1,0 +1,76 @@
+import { SojournError, type AttachBody, type ClientFrame, type ServerFrame } from "@sojourn/protocol"
+import type { Attached } from "./activation.ts"
+import type { Principal } from "./mesh-messages.ts"
+
+/** What a gateway, a relay or server code asks of the host: attach this session to that actor. */
+export interface AttachRequest {
+  readonly actor: string
+  readonly who: Principal
+  readonly mintedAt: number
+  readonly body: AttachBody
+  /** What a verified ticket of this principal for this actor says. */
+  readonly ticket: { readonly pop: string; readonly epoch: number; readonly revision: number } | undefined
+  /** Unsigned POP id: advice on whom to ask. */
+  readonly hint: string | undefined
+  /** Reach the actor where it is instead of bringing it here. */
+  readonly stay: boolean
+  /** The request came through the mesh: serve it here or not at all, so relays never form chains. */
+  readonly localOnly: boolean
+  out(frame: ServerFrame): void
+  /** After the last frame, once. */
+  ended(): void
+}
+
+/** A session's frames that come before the actor is reached; past it MAILBOX_FULL. */
+export const waitingFramesMax = 2_048
+
+export type SessionFrame = Extract<ClientFrame, { t: "call" | "query" | "ack" }>
+
+/**
+ * One attach at this node. `waiting`: the actor is being reached, frames queue here; `local`: its frames go to the activation, or queue
+ * while the actor sleeps and wakes; `relayed`: they go to the owner through the mesh; `ended`: nothing goes either way any more.
+ */
+export class HostAttach implements Attached {
+  readonly sid: string
+  readonly who: Principal
+  readonly mintedAt: number
+  readonly ch: number
+  readonly live: boolean
+  readonly request: AttachRequest
+  status: "waiting" | "local" | "relayed" | "ended" = "waiting"
+  sent = 0
+  queued = 0
+  queue: SessionFrame[] = []
+  /** Where it is relayed to. */
+  relay: { readonly pop: string; readonly id: number } | undefined
+
+  constructor(request: AttachRequest) {
+    this.request = request
+    this.sid = request.body.sid
+    this.who = request.who
+    this.mintedAt = request.mintedAt
+    this.ch = request.body.ch
+    this.live = request.body.live
+  }
+
+  get open(): boolean {
+    return this.status !== "ended"
+  }
+
+  out(frame: ServerFrame): void {
+    if (this.status !== "ended") this.request.out(frame)
+  }
+
+  end(error: SojournError): void {
+    this.endWith({ t: "detached", ch: this.ch, err: error.toWire() })
+  }
+
+  /** Ends with this last frame; undefined: silently, the client is gone or has attached anew. */
+  endWith(frame: ServerFrame | undefined): void {
+    if (this.status === "ended") return
+    if (frame) this.request.out(frame)
+    this.status = "ended"
+    this.queue = []
+    this.request.ended()
+  }
+}

@@ -1,0 +1,221 @@
+import {
+  SojournError,
+  codec,
+  type AttachBody,
+  type CallBody,
+  type Encoded,
+  type QueryBody,
+  type ServerFrame,
+} from "@sojourn/protocol"
+import type { HostAttach } from "./attach.ts"
+import type { Host } from "./host.ts"
+import type { Principal } from "./mesh-messages.ts"
+import type { Clock, Undo } from "./ports.ts"
+import type { SessionIds } from "./session-ids.ts"
+
+/**
+ * Calls from server code: a session like any client's, without a socket, so they are exactly once and in order too, wherever the actor is.
+ * They never move it. One caller an actor; idle ones are let go, oldest first.
+ */
+export interface CallerOptions {
+  readonly host: Host
+  readonly clock: Clock
+  readonly sessionIds: SessionIds
+  readonly who: Principal
+  /** A call without a reply by then is CALL_TIMEOUT. */
+  readonly callMsMax: number
+}
+
+interface Waiting {
+  readonly body: CallBody | QueryBody
+  readonly kind: "call" | "query"
+  readonly resolve: (value: unknown) => void
+  readonly reject: (error: SojournError) => void
+  readonly deadline: number
+}
+
+/** Calls under way in one caller; one more is QUEUE_FULL. */
+const underWayMax = 256
+
+export class Caller {
+  readonly #o: CallerOptions
+  readonly #actor: readonly [string, string]
+  readonly #id: string
+  #sid: string
+  #attach: HostAttach | undefined
+  #next = 1
+  #queries = 0
+  #acked = 0
+  #waiting = new Map<string, Waiting>()
+  #retry: Undo | undefined
+  #deadline: Undo | undefined
+
+  constructor(id: string, actor: readonly [string, string], options: CallerOptions) {
+    this.#id = id
+    this.#actor = actor
+    this.#o = options
+    this.#sid = options.sessionIds.mint(options.who.id)
+  }
+
+  get idle(): boolean {
+    return this.#waiting.size === 0
+  }
+
+  call(action: string, args: readonly unknown[]): Promise<unknown> {
+    return this.#begin("call", action, args)
+  }
+
+  query(name: string, args: readonly unknown[]): Promise<unknown> {
+    return this.#begin("query", name, args)
+  }
+
+  close(): void {
+    this.#retry?.()
+    this.#deadline?.()
+    if (this.#attach) this.#o.host.leave(this.#attach)
+    this.#attach = undefined
+    this.#failAll(new SojournError("NOT_SERVING", "the POP is stopping", { outcome: "unknown" }))
+  }
+
+  #begin(kind: "call" | "query", name: string, args: readonly unknown[]): Promise<unknown> {
+    if (this.#waiting.size >= underWayMax)
+      return Promise.reject(new SojournError("QUEUE_FULL", `${underWayMax} server calls to ${this.#id} are under way`))
+    const p = codec.encode(args)
+    return new Promise((resolve, reject) => {
+      const body =
+        kind === "call" ? { c: this.#next++, a: name, p } : { q: ++this.#queries, after: this.#next - 1, n: name, p }
+      const deadline = this.#o.clock.mono() + this.#o.callMsMax
+      const waiting: Waiting = { body, kind, resolve, reject, deadline }
+      this.#waiting.set(keyOf(waiting), waiting)
+      this.#watch()
+      if (!this.#attach) this.#open()
+      else this.#o.host.receive(this.#attach, "c" in body ? { t: "call", ch: 0, ...body } : { t: "query", ch: 0, ...body })
+    })
+  }
+
+  #open(): void {
+    if (this.#attach || this.#retry || this.#waiting.size === 0) return
+    const calls: CallBody[] = []
+    const queries: QueryBody[] = []
+    for (const { body } of this.#waiting.values()) {
+      if ("c" in body) calls.push(body)
+      else queries.push(body)
+    }
+    const body: AttachBody = {
+      ch: 0,
+      actor: this.#actor,
+      sid: this.#sid,
+      acked: this.#acked,
+      live: false,
+      calls,
+      queries,
+    }
+    let over = false
+    try {
+      const attach = this.#o.host.attach({
+        actor: this.#id,
+        who: this.#o.who,
+        mintedAt: this.#o.sessionIds.verify(this.#sid, this.#o.who.id)?.mintedAt ?? 0,
+        body,
+        ticket: undefined,
+        hint: undefined,
+        stay: true,
+        localOnly: false,
+        out: (frame) => {
+          this.#frame(frame)
+        },
+        ended: () => {
+          over = true
+          this.#attach = undefined
+        },
+      })
+      if (!over) this.#attach = attach
+    } catch (error) {
+      this.#restart(error instanceof SojournError ? error : new SojournError("INTERNAL", undefined, { cause: error }))
+    }
+  }
+
+  #frame(frame: ServerFrame): void {
+    if (frame.t === "reply") {
+      const waiting = this.#take(`c${frame.c}`)
+      if (waiting) settle(waiting, frame)
+      this.#acknowledge()
+    } else if (frame.t === "answer") {
+      const waiting = this.#take(`q${frame.q}`)
+      if (waiting) settle(waiting, frame)
+    } else if (frame.t === "moved") this.#again(0)
+    else if (frame.t === "detached") {
+      const error = SojournError.fromWire(frame.err)
+      if (error.retry === "never") this.#restart(error)
+      else this.#again(error.retry === "elsewhere" ? 1 : (error.retryAfterMs ?? 250))
+    }
+  }
+
+  #take(key: string): Waiting | undefined {
+    const waiting = this.#waiting.get(key)
+    this.#waiting.delete(key)
+    return waiting
+  }
+
+  /** Replies come in order, so everything below the lowest call under way is answered. */
+  #acknowledge(): void {
+    let lowest = this.#next
+    for (const { body } of this.#waiting.values()) if ("c" in body) lowest = Math.min(lowest, body.c)
+    this.#acked = lowest - 1
+    if (this.#attach) this.#o.host.receive(this.#attach, { t: "ack", ch: 0, c: this.#acked, r: 0 })
+  }
+
+  #again(ms: number): void {
+    if (this.#retry) return
+    this.#retry = this.#o.clock.after(ms, () => {
+      this.#retry = undefined
+      this.#open()
+    })
+  }
+
+  /** One timer for all calls; each has the same time, so the first one waiting is the first due. */
+  #watch(): void {
+    if (this.#deadline || this.#waiting.size === 0) return
+    const { clock } = this.#o
+    const first = this.#waiting.values().next().value
+    if (!first) return
+    this.#deadline = clock.after(Math.max(0, first.deadline - clock.mono()), () => {
+      this.#deadline = undefined
+      const now = clock.mono()
+      let late = false
+      for (const waiting of this.#waiting.values()) late ||= waiting.deadline <= now
+      if (late) {
+        // A call that is given up may still be applied: the session ends with it, so that its number is not missed.
+        if (this.#attach) this.#o.host.leave(this.#attach)
+        this.#attach = undefined
+        this.#retry?.()
+        this.#retry = undefined
+        this.#restart(new SojournError("CALL_TIMEOUT", `no reply from ${this.#id} within ${this.#o.callMsMax} ms`))
+      }
+      this.#watch()
+    })
+  }
+
+  /** Everything under way fails, and what comes next goes under a fresh session: no number of this one is missed. */
+  #restart(error: SojournError): void {
+    this.#sid = this.#o.sessionIds.mint(this.#o.who.id)
+    this.#next = 1
+    this.#acked = 0
+    this.#failAll(error)
+  }
+
+  #failAll(error: SojournError): void {
+    const waiting = [...this.#waiting.values()]
+    this.#waiting = new Map()
+    for (const one of waiting) one.reject(error)
+  }
+}
+
+function keyOf(waiting: Waiting): string {
+  return "c" in waiting.body ? `c${waiting.body.c}` : `q${waiting.body.q}`
+}
+
+function settle(waiting: Waiting, frame: { ok?: Encoded; err?: Parameters<typeof SojournError.fromWire>[0] }): void {
+  if (frame.err) waiting.reject(SojournError.fromWire(frame.err))
+  else waiting.resolve(frame.ok === undefined ? undefined : codec.decode(frame.ok))
+}

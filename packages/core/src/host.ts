@@ -1,0 +1,1019 @@
+import { SojournError, type MoveReport, type WireError } from "@sojourn/protocol"
+import { Activation, type Attached } from "./activation.ts"
+import { definitionOf, type App, type ErasedDefinition } from "./actor.ts"
+import { homeOf, parseAddress } from "./address.ts"
+import { HostAttach, waitingFramesMax, type AttachRequest, type SessionFrame } from "./attach.ts"
+import { restState, step, type Ask, type HandEffect, type HandInput, type HandState, type Pull } from "./handoff.ts"
+import { readBody } from "./journal.ts"
+import type { Limits } from "./limits.ts"
+import { packBody, unpackBody } from "./mesh-codec.ts"
+import type { MeshMessage } from "./mesh-messages.ts"
+import type { Chance, Clock, EventSink, Primitives, Undo } from "./ports.ts"
+import { Resend } from "./resend.ts"
+import type { Body, Grant, PullAnswer, Store } from "./store.ts"
+import type { Tickets } from "./tickets.ts"
+
+/**
+ * The host role of a node: it keeps a slot for each actor that something is going on with, performs the effects of `handoff.ts` on store,
+ * mesh and activation, and feeds back what came of them. It decides nothing about ownership itself.
+ *
+ * A slot is given back when nothing is resident, attached, waiting or asked. An attached session outlives activations: while the actor
+ * sleeps its socket costs the socket and the slot, and its next call wakes the actor.
+ */
+export interface HostOptions {
+  readonly app: App<unknown>
+  readonly pop: string
+  /** Every configured POP, this one included. */
+  readonly pops: ReadonlySet<string>
+  readonly homes: readonly string[]
+  readonly store: Store
+  readonly clock: Clock
+  readonly chance: Chance
+  readonly primitives: Primitives
+  readonly limits: Limits
+  readonly events: EventSink
+  readonly tickets: Tickets
+  send(pop: string, message: MeshMessage, body?: Uint8Array): boolean
+  linked(pop: string): boolean
+}
+
+interface Slot {
+  readonly id: string
+  readonly def: ErasedDefinition
+  readonly home: string
+  state: HandState
+  readonly inputs: HandInput[]
+  stepping: boolean
+  activation: Activation | undefined
+  /** The grant that `install` is to write. */
+  incoming: Incoming | undefined
+  /** What the last seal gave: sent by the `grant` effect. */
+  sealed: Extract<PullAnswer, { kind: "grant" }> | undefined
+  readonly attached: Map<string, HostAttach>
+  search: Search | undefined
+  report: MoveReport | undefined
+  askTimer: Undo | undefined
+}
+
+interface Incoming {
+  readonly from: string
+  readonly grant: Grant
+  readonly hops: number
+  readonly bytes: number
+}
+
+interface Search {
+  ask: Ask
+  via: string | undefined
+  readonly first: string
+  readonly firstNonce: string
+  readonly by: Ask["by"]
+  readonly startedAt: number
+  readonly early: boolean
+  readonly undo: Undo
+}
+
+const beliefsMax = 10_000
+
+export class Host {
+  readonly #o: HostOptions
+  readonly #slots = new Map<string, Slot>()
+  readonly #residents = new Map<string, Slot>()
+  readonly #beliefs = new Map<string, { readonly pop: string; readonly epoch: number }>()
+  readonly #relaysOut = new Map<string, HostAttach>()
+  readonly #relaysIn = new Map<string, HostAttach>()
+  readonly #grants: Resend
+  readonly #announcements: Resend
+  #relayCount = 0
+  #sweep: Undo | undefined
+  #stopped = false
+
+  constructor(options: HostOptions) {
+    this.#o = options
+    const { clock, limits } = options
+    this.#grants = new Resend(clock, limits, (actor, { to }) => {
+      this.#regrant(actor, to)
+    })
+    this.#announcements = new Resend(clock, limits, (actor, { to, e }) => {
+      options.send(to, { t: "HOMEUPD", actor, e })
+    })
+  }
+
+  /** Finds the grants that were never confirmed, and begins to send them again. */
+  async start(): Promise<void> {
+    let after: string | undefined
+    for (;;) {
+      const page = await this.#o.store.list({ k: "GRANTED", limit: 1_000, ...(after === undefined ? {} : { after }) })
+      for (const { actor, record } of page)
+        if (record.k === "GRANTED") this.#grants.add(actor, { to: record.to, e: record.e })
+      after = page[page.length - 1]?.actor
+      if (page.length < 1_000 || after === undefined) break
+    }
+    this.#scheduleSweep()
+  }
+
+  /** Activations in memory. */
+  get residents(): number {
+    return this.#residents.size
+  }
+
+  // ── sessions ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  /** Throws UNKNOWN_ACTOR or BAD_KEY; everything later comes as a frame. */
+  attach(request: AttachRequest): HostAttach {
+    const slot = this.#slot(request.actor)
+    const att = new HostAttach(request)
+    const before = slot.attached.get(att.sid)
+    if (before) this.#leave(slot, before, true)
+    slot.attached.set(att.sid, att)
+    this.#need(slot, att)
+    return att
+  }
+
+  receive(att: HostAttach, frame: SessionFrame): void {
+    const slot = this.#slots.get(att.request.actor)
+    if (!slot || att.status === "ended") return
+    if (att.status === "relayed" && att.relay) {
+      this.#o.send(att.relay.pop, { t: "FRAME", relay: att.relay.id, dir: "in", frame })
+      return
+    }
+    if (att.status === "local" && this.#open(slot)) {
+      this.#feed(slot, att, frame)
+      return
+    }
+    if (frame.t === "ack") return
+    if (att.queue.length >= waitingFramesMax) {
+      this.#endAttach(
+        slot,
+        att,
+        new SojournError("MAILBOX_FULL", `${att.queue.length} frames wait for ${slot.id}`, { retryAfterMs: 200 }),
+      )
+      return
+    }
+    att.queue.push(frame)
+    if (att.status === "local") this.#need(slot, att)
+  }
+
+  /** The client detached or its socket is gone. */
+  leave(att: HostAttach): void {
+    const slot = this.#slots.get(att.request.actor)
+    if (slot) this.#leave(slot, att, false)
+  }
+
+  /** A valid ticket came with an upgrade: bring the actor here while the client is still shaking hands. Nothing is released by it. */
+  early(actor: string, ticket: { readonly pop: string; readonly epoch: number; readonly session: string }): void {
+    const slot = this.#slot(actor)
+    if (slot.state.phase.at !== "rest") return
+    this.#input(slot, {
+      type: "need",
+      want: {
+        relay: false,
+        session: ticket.session,
+        ticket: { pop: ticket.pop, epoch: ticket.epoch },
+        hint: undefined,
+      },
+    })
+  }
+
+  #need(slot: Slot, att: HostAttach): void {
+    const { ticket, hint, stay, localOnly } = att.request
+    this.#input(slot, {
+      type: "need",
+      want: {
+        relay: stay || localOnly,
+        session: att.sid,
+        ticket: ticket && { pop: ticket.pop, epoch: ticket.epoch },
+        hint,
+      },
+    })
+  }
+
+  #leave(slot: Slot, att: HostAttach, replaced: boolean): void {
+    if (att.relay) {
+      this.#relaysOut.delete(relayKey(att.relay.pop, att.relay.id))
+      this.#o.send(att.relay.pop, { t: "RELAY_CLOSE", relay: att.relay.id, dir: "in" })
+    }
+    if (att.status === "local") slot.activation?.detach(att)
+    att.endWith(undefined)
+    if (slot.attached.get(att.sid) === att) slot.attached.delete(att.sid)
+    if (!replaced) this.#giveBack(slot)
+  }
+
+  #endAttach(slot: Slot, att: HostAttach, error: SojournError): void {
+    if (att.status === "local") slot.activation?.detach(att)
+    att.end(error)
+    this.#leave(slot, att, false)
+  }
+
+  #open(slot: Slot): boolean {
+    const { phase } = slot.state
+    return slot.activation !== undefined && (phase.at === "resident" || (phase.at === "installing" && phase.activate))
+  }
+
+  #feed(slot: Slot, att: HostAttach, frame: SessionFrame): void {
+    const { activation } = slot
+    if (!activation) return
+    try {
+      if (frame.t === "call") activation.call(att, frame)
+      else if (frame.t === "query") activation.query(att, frame)
+      else activation.acknowledge(att, frame.c)
+    } catch (error) {
+      this.#endAttach(slot, att, asSojournError(error))
+    }
+    if (!att.open) slot.attached.delete(att.sid)
+  }
+
+  /** Lets everyone who waits into the activation. */
+  #admit(slot: Slot): void {
+    const { activation } = slot
+    if (!activation) return
+    for (const att of [...slot.attached.values()]) {
+      if (att.status === "waiting") {
+        att.status = "local"
+        try {
+          activation.attach(att, att.request.body, att.request.ticket?.revision)
+        } catch (error) {
+          const named = asSojournError(error)
+          if (named.code === "HISTORY_LOST") this.#event("history.lost", slot.id, { error: named })
+          this.#endAttach(slot, att, named)
+          continue
+        }
+        if (!att.open) slot.attached.delete(att.sid)
+      } else if (att.status !== "local" || att.queue.length === 0) continue
+      else att.queued = 0
+      const queue = att.queue
+      att.queue = []
+      for (const frame of queue) this.#feed(slot, att, frame)
+    }
+  }
+
+  // ── hand-off: inputs and effects ─────────────────────────────────────────────────────────────────────────────────────────────
+
+  #slot(id: string): Slot {
+    const known = this.#slots.get(id)
+    if (known) return known
+    const { name } = parseAddress(id)
+    const def = definitionOf(this.#o.app, name)
+    if (!def)
+      throw new SojournError("UNKNOWN_ACTOR", `no actor class ${JSON.stringify(name)} is set up at POP ${this.#o.pop}`)
+    const slot: Slot = {
+      id,
+      def,
+      home: homeOf(id, this.#o.homes, this.#o.pops),
+      state: restState,
+      inputs: [],
+      stepping: false,
+      activation: undefined,
+      incoming: undefined,
+      sealed: undefined,
+      attached: new Map(),
+      search: undefined,
+      report: undefined,
+      askTimer: undefined,
+    }
+    this.#slots.set(id, slot)
+    return slot
+  }
+
+  #giveBack(slot: Slot): void {
+    const { phase, parked, want } = slot.state
+    if (slot.stepping) return
+    if (phase.at === "rest" && parked.length === 0 && !want && slot.attached.size === 0 && !slot.activation) {
+      slot.search?.undo()
+      slot.askTimer?.()
+      this.#slots.delete(slot.id)
+    }
+  }
+
+  /** Inputs of one actor are taken one after another: an effect that feeds back at once waits its turn. */
+  #input(slot: Slot, input: HandInput): void {
+    slot.inputs.push(input)
+    if (slot.stepping) return
+    slot.stepping = true
+    for (let next = slot.inputs.shift(); next; next = slot.inputs.shift()) this.#step(slot, next)
+    slot.stepping = false
+    if (slot.state.phase.at !== "asking") this.#endSearch(slot)
+    this.#giveBack(slot)
+  }
+
+  #step(slot: Slot, input: HandInput): void {
+    const { pop, pops, limits, chance } = this.#o
+    const { state, effects } = step(slot.state, input, {
+      self: pop,
+      home: slot.home,
+      hopsMax: limits.hopsMax,
+      belief: this.#beliefs.get(slot.id),
+      nonce: chance.id(),
+      known: (id) => pops.has(id),
+      linked: (id) => this.#o.linked(id),
+      declines: (pull) => slot.activation?.busyBesides(pull.session, limits.followQuietMs) ?? false,
+    })
+    slot.state = state
+    for (const effect of effects) this.#perform(slot, effect)
+  }
+
+  #endSearch(slot: Slot): void {
+    slot.askTimer?.()
+    slot.askTimer = undefined
+    slot.search?.undo()
+    slot.search = undefined
+  }
+
+  #perform(slot: Slot, effect: HandEffect): void {
+    const { store, send, pop } = this.#o
+    const home = slot.home === pop
+    const failed = (cause: unknown): void => {
+      this.#input(slot, { type: "failed", err: storeError(cause).toWire() })
+    }
+    switch (effect.type) {
+      case "peek":
+        store.peek(slot.id).then((record) => {
+          this.#input(slot, { type: "record", record })
+        }, failed)
+        return
+      case "claim":
+        this.#claim(slot, home, failed)
+        return
+      case "ask":
+        this.#ask(slot, effect.ask, effect.via)
+        return
+      case "install":
+        this.#install(slot, home, effect.activate, failed)
+        return
+      case "admit":
+        this.#admit(slot)
+        return
+      case "drain":
+        this.#drain(slot, effect.sleep)
+        return
+      case "seal":
+        store.pull(slot.id, home, effect.pull.origin).then(
+          (answer) => {
+            if (answer.kind === "grant") slot.sealed = answer
+            this.#input(slot, { type: "sealed", answer: answer.kind === "grant" ? { kind: "grant" } : answer })
+          },
+          (cause: unknown) => {
+            const error = storeError(cause)
+            this.#endActivation(slot)
+            this.#endLocal(slot, error)
+            failed(error)
+          },
+        )
+        return
+      case "answer":
+        store.pull(slot.id, home, effect.pull.origin).then(
+          (answer) => {
+            if (answer.kind === "grant") this.#sendGrant(slot.id, answer, effect.pull)
+            else this.#input(slot, { type: "pointed", pull: effect.pull, answer })
+          },
+          (cause: unknown) => {
+            this.#tellRefused(slot, effect.pull, storeError(cause).toWire())
+          },
+        )
+        return
+      case "grant":
+        this.#granted(slot, effect.pull)
+        return
+      case "sleep":
+        this.#endActivation(slot)
+        this.#event("actor.slept", slot.id)
+        return
+      case "confirm":
+        send(effect.to, { t: "CONFIRM", actor: slot.id, e: effect.e })
+        return
+      case "announce":
+        if (slot.home !== pop && effect.e > 0) {
+          this.#announcements.add(slot.id, { to: slot.home, e: effect.e })
+          send(slot.home, { t: "HOMEUPD", actor: slot.id, e: effect.e })
+        }
+        return
+      case "regrant":
+        this.#regrant(slot.id, undefined)
+        return
+      case "forward":
+        send(effect.to, pullMessage(slot.id, effect.pull))
+        return
+      case "tellMoved": {
+        const { pull, to, e, inTransit } = effect
+        send(pull.origin, { t: "MOVED", actor: slot.id, nonce: pull.nonce, to, e, inTransit, hops: pull.hops })
+        return
+      }
+      case "tellNone":
+        send(effect.pull.origin, { t: "NONE", actor: slot.id, nonce: effect.pull.nonce })
+        return
+      case "tellRelay": {
+        const { pull, e } = effect
+        send(pull.origin, { t: "RELAY_ME", actor: slot.id, nonce: pull.nonce, e, hops: pull.hops })
+        return
+      }
+      case "tellRefused":
+        this.#tellRefused(slot, effect.pull, effect.err)
+        return
+      case "relay":
+        this.#relay(slot, effect.to, effect.asked)
+        return
+      case "fail": {
+        const error = effect.err
+          ? SojournError.fromWire(effect.err)
+          : new SojournError(effect.code, `${slot.id}: ${effect.message}`, { retryAfterMs: 250 })
+        this.#event("actor.unreached", slot.id, { error })
+        for (const att of [...slot.attached.values()])
+          if (att.status === "waiting" || (att.status === "local" && att.queue.length > 0))
+            this.#endAttach(slot, att, error)
+        return
+      }
+      case "believe":
+        this.#believe(slot.id, effect.pop, effect.epoch)
+    }
+  }
+
+  #tellRefused(slot: Slot, pull: Pull, err: WireError): void {
+    this.#o.send(pull.origin, { t: "REFUSED", actor: slot.id, nonce: pull.nonce, err })
+  }
+
+  #believe(actor: string, pop: string, epoch: number): void {
+    if (pop === this.#o.pop || !this.#o.pops.has(pop) || (this.#beliefs.get(actor)?.epoch ?? -1) >= epoch) return
+    this.#beliefs.delete(actor)
+    this.#beliefs.set(actor, { pop, epoch })
+    if (this.#beliefs.size > beliefsMax)
+      for (const oldest of this.#beliefs.keys()) {
+        this.#beliefs.delete(oldest)
+        break
+      }
+  }
+
+  #claim(slot: Slot, home: boolean, failed: (cause: unknown) => void): void {
+    if (!this.#makeRoom()) {
+      failed(
+        new SojournError(
+          "RESIDENTS_FULL",
+          `${this.#residents.size} activations are resident and none is idle (limits.residentsMax)`,
+          { retryAfterMs: 500 },
+        ),
+      )
+      return
+    }
+    this.#o.store.claim(slot.id, home).then((answer) => {
+      if (answer.kind === "elsewhere") {
+        this.#input(slot, { type: "record", record: answer.record })
+        return
+      }
+      const { e, f, v, h } = answer.record
+      try {
+        this.#activate(slot, answer.body, v, { epoch: e, fence: f, hash: h, home })
+      } catch (error) {
+        failed(error)
+        return
+      }
+      this.#event("actor.activated", slot.id, { epoch: e, fence: f, revision: v })
+      this.#input(slot, { type: "claimed", e })
+      slot.activation?.begin()
+    }, failed)
+  }
+
+  #activate(
+    slot: Slot,
+    body: Body,
+    revision: number,
+    owner: { epoch: number; fence: number; hash: string; home: boolean; grant?: Grant },
+  ): Activation {
+    const { store, clock, chance, primitives, limits, events, pop } = this.#o
+    const loaded = readBody(slot.id, body, revision, primitives)
+    const activation: Activation = new Activation(slot.id, slot.def, loaded, owner, {
+      store,
+      clock,
+      chance,
+      primitives,
+      limits,
+      events,
+      pop,
+      attached: () => localOf(slot),
+      ticket: (att, epoch, rev) => this.#ticket(slot.id, att, pop, epoch, rev),
+      takeMoveReport: () => {
+        const { report } = slot
+        slot.report = undefined
+        return report
+      },
+      installed: (bytes, ms) => {
+        const from = slot.incoming?.from ?? ""
+        if (slot.report) slot.report = { ...slot.report, durableMs: ms }
+        this.#event("actor.arrived", slot.id, { epoch: activation.epoch, from, bytes, ms })
+        slot.incoming = undefined
+        this.#input(slot, { type: "installed", e: activation.epoch })
+      },
+      installIgnored: () => {
+        this.#endActivation(slot)
+        this.#endLocal(slot, new SojournError("SLEPT", "the grant was a repetition; attach again"))
+        slot.incoming = undefined
+        this.#input(slot, { type: "ignored", e: owner.epoch })
+      },
+      dropped: (error) => {
+        if (slot.activation !== activation) return
+        this.#event("activation.dropped", slot.id, { error })
+        this.#endActivation(slot)
+        this.#endLocal(slot, error)
+        this.#input(slot, { type: "dropped" })
+      },
+    })
+    slot.activation = activation
+    this.#residents.set(slot.id, slot)
+    return activation
+  }
+
+  #ticket(actor: string, att: Attached, pop: string, epoch: number, revision: number): string {
+    const { tickets, clock, limits } = this.#o
+    const exp = clock.now() + limits.ticketTtlMs
+    return tickets.sign({ actor, pop, epoch, revision, principal: att.who.id, session: att.sid, exp })
+  }
+
+  #endActivation(slot: Slot): void {
+    const { activation } = slot
+    slot.activation = undefined
+    this.#residents.delete(slot.id)
+    activation?.drop(new SojournError("SLEPT"))
+  }
+
+  /** Everyone whose frames went to the activation must attach again: calls in its mailbox were not run. */
+  #endLocal(slot: Slot, error: SojournError): void {
+    for (const att of [...slot.attached.values()]) if (att.status === "local") this.#endAttach(slot, att, error)
+  }
+
+  #drain(slot: Slot, sleep: boolean): void {
+    const { activation } = slot
+    if (!activation) return
+    activation
+      .drain()
+      .then(() => (sleep ? activation.compactForSleep() : undefined))
+      .then(
+        () => {
+          if (slot.activation === activation) this.#input(slot, { type: "drained" })
+        },
+        (cause: unknown) => {
+          activation.drop(storeError(cause))
+        },
+      )
+  }
+
+  // ── finding and fetching ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  #ask(slot: Slot, ask: Ask, via: string | undefined): void {
+    const { clock, limits } = this.#o
+    const began = slot.search
+    slot.search = began
+      ? Object.assign(began, { ask, via })
+      : {
+          ask,
+          via,
+          first: ask.pop,
+          firstNonce: ask.nonce,
+          by: ask.by,
+          startedAt: clock.mono(),
+          early: slot.attached.size === 0,
+          undo: clock.after(limits.locateMsMax, () => {
+            const error = new SojournError(
+              "POP_UNREACHABLE",
+              `${slot.id} was not reached within limits.locateMsMax (${limits.locateMsMax} ms)`,
+            )
+            this.#input(slot, { type: "failed", err: error.toWire() })
+          }),
+        }
+    slot.askTimer?.()
+    slot.askTimer = clock.after(limits.askMsMax, () => {
+      this.#input(slot, { type: "silence", nonce: ask.nonce })
+    })
+    this.#sendAsk(slot)
+  }
+
+  /** Also when a link comes up: a PULL may be repeated at will. */
+  #sendAsk(slot: Slot): void {
+    if (!slot.search) return
+    const { ask, via } = slot.search
+    const { nonce, session, relay, hops } = ask
+    const pull: Pull = { origin: this.#o.pop, nonce, session, epoch: Math.max(0, ask.epoch), hops, relay, via }
+    this.#o.send(ask.pop, pullMessage(slot.id, pull))
+  }
+
+  #install(slot: Slot, home: boolean, activate: boolean, failed: (cause: unknown) => void): void {
+    const { incoming, search } = slot
+    if (!incoming) return
+    const { grant, from, hops, bytes } = incoming
+    const { clock, pop, send } = this.#o
+    slot.report = {
+      from,
+      to: pop,
+      epoch: grant.e,
+      by: search?.by ?? "pointer",
+      hops: hops + 1,
+      bytes,
+      fetchMs: search ? clock.mono() - search.startedAt : 0,
+      durableMs: 0,
+      early: search?.early ?? false,
+    }
+    // Whoever was asked first and only had a pointer learns, as advice, where its pointer leads now.
+    if (search && search.first !== from)
+      send(search.first, {
+        t: "MOVED",
+        actor: slot.id,
+        nonce: search.firstNonce,
+        to: pop,
+        e: grant.e,
+        inTransit: false,
+        hops: 0,
+      })
+    if (activate && this.#makeRoom()) {
+      try {
+        const activation = this.#activate(slot, grant.body, grant.v, {
+          epoch: grant.e,
+          fence: 1,
+          hash: grant.h,
+          home,
+          grant,
+        })
+        this.#admit(slot)
+        activation.begin()
+        return
+      } catch (error) {
+        // The state is safe where it lands even if it cannot be activated here: install it as it is; activating it then says why not.
+        this.#endActivation(slot)
+        this.#event("activation.failed", slot.id, { error })
+      }
+    }
+    const from0 = clock.mono()
+    this.#o.store.install(slot.id, home, grant, undefined).then((answer) => {
+      slot.incoming = undefined
+      if (answer.kind === "ignored") {
+        this.#input(slot, { type: "ignored", e: grant.e })
+        return
+      }
+      this.#event("actor.arrived", slot.id, { epoch: grant.e, from, bytes, ms: clock.mono() - from0 })
+      const { phase } = slot.state
+      // Installed without an activation: settle at rest; whoever waits opens it from there.
+      if (phase.at === "installing") slot.state = { ...slot.state, phase: { ...phase, activate: false } }
+      this.#input(slot, { type: "installed", e: grant.e })
+    }, failed)
+  }
+
+  #granted(slot: Slot, pull: Pull): void {
+    const { sealed } = slot
+    slot.sealed = undefined
+    if (!sealed) return
+    this.#endActivation(slot)
+    this.#sendGrant(slot.id, sealed, pull)
+    const { to, e, v } = sealed.record
+    this.#believe(slot.id, to, e)
+    this.#event("actor.granted", slot.id, { to, epoch: e, revision: v })
+    for (const att of [...slot.attached.values()]) {
+      att.endWith({ t: "moved", ch: att.ch, to, e, ticket: this.#ticket(slot.id, att, to, e, v) })
+      this.#leave(slot, att, true)
+    }
+  }
+
+  #sendGrant(
+    actor: string,
+    answer: { record: { to: string; e: number; v: number; h: string }; body: Body },
+    pull?: Pull,
+  ): void {
+    const { to, e, v, h } = answer.record
+    const { sizes, bytes } = packBody(answer.body)
+    this.#grants.add(actor, { to, e })
+    this.#o.send(
+      to,
+      { t: "GRANT", actor, e, v, h, hops: pull?.hops ?? 0, sizes, ...(pull ? { nonce: pull.nonce } : {}) },
+      bytes,
+    )
+  }
+
+  /** Sends an unconfirmed GRANT again, if it still is one. */
+  #regrant(actor: string, to: string | undefined): void {
+    this.#o.store.load(actor).then(
+      (stored) => {
+        if (stored?.record.k === "GRANTED" && (to === undefined || stored.record.to === to))
+          this.#sendGrant(actor, { record: stored.record, body: stored.body })
+        else this.#grants.remove(actor)
+      },
+      (error: unknown) => {
+        this.#event("store.failed", actor, { error })
+      },
+    )
+  }
+
+  // ── relays ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  #relay(slot: Slot, to: string, asked: boolean): void {
+    let again: HostAttach | undefined
+    for (const att of [...slot.attached.values()]) {
+      if (att.status !== "waiting") continue
+      if (att.request.localOnly) {
+        this.#endAttach(slot, att, new SojournError("MOVED", `${slot.id} is owned by POP ${to}`))
+        continue
+      }
+      // The search was for a relay; this client wants the actor here, and the owner has not been asked that yet.
+      if (asked && !att.request.stay) {
+        again = att
+        continue
+      }
+      this.#openRelay(slot, att, to)
+    }
+    if (again) this.#need(slot, again)
+  }
+
+  #openRelay(slot: Slot, att: HostAttach, to: string): void {
+    const id = ++this.#relayCount
+    if (this.#relaysOut.size >= this.#o.limits.relaysPerLinkMax) {
+      this.#endAttach(
+        slot,
+        att,
+        new SojournError("RATE_LIMITED", "this node relays as many sessions as it may (limits.relaysPerLinkMax)"),
+      )
+      return
+    }
+    att.status = "relayed"
+    att.relay = { pop: to, id }
+    this.#relaysOut.set(relayKey(to, id), att)
+    const sent = this.#o.send(to, {
+      t: "RELAY_OPEN",
+      relay: id,
+      actor: slot.id,
+      principal: att.who,
+      attach: att.request.body,
+    })
+    if (!sent) {
+      this.#endAttach(
+        slot,
+        att,
+        new SojournError("POP_UNREACHABLE", `the link to POP ${to} is down`, { retryAfterMs: 200 }),
+      )
+      return
+    }
+    const queue = att.queue
+    att.queue = []
+    for (const frame of queue) this.receive(att, frame)
+  }
+
+  #relayOpened(from: string, m: Extract<MeshMessage, { t: "RELAY_OPEN" }>): void {
+    const { send, tickets } = this.#o
+    const key = relayKey(from, m.relay)
+    const mintedAt = mintedAtOf(m.attach.sid)
+    const ticket = m.attach.ticket === undefined ? undefined : tickets.verify(m.attach.ticket)
+    const known = ticket && ticket.actor === m.actor && ticket.principal === m.principal.id ? ticket : undefined
+    try {
+      const att = this.attach({
+        actor: m.actor,
+        who: m.principal,
+        mintedAt,
+        body: m.attach,
+        ticket: known,
+        hint: undefined,
+        stay: true,
+        localOnly: true,
+        out: (frame) => {
+          send(from, { t: "FRAME", relay: m.relay, dir: "out", frame })
+        },
+        ended: () => {
+          this.#relaysIn.delete(key)
+        },
+      })
+      if (att.open) this.#relaysIn.set(key, att)
+    } catch (error) {
+      const err = asSojournError(error).toWire()
+      send(from, { t: "FRAME", relay: m.relay, dir: "out", frame: { t: "detached", ch: m.attach.ch, err } })
+    }
+  }
+
+  #relayFrame(from: string, m: Extract<MeshMessage, { t: "FRAME" }>): void {
+    const key = relayKey(from, m.relay)
+    if (m.dir === "in") {
+      const att = this.#relaysIn.get(key)
+      if (!att) this.#o.send(from, { t: "RELAY_CLOSE", relay: m.relay, dir: "out" })
+      else if (m.frame.t === "call" || m.frame.t === "query" || m.frame.t === "ack") this.receive(att, m.frame)
+      return
+    }
+    const att = this.#relaysOut.get(key)
+    if (!att) {
+      this.#o.send(from, { t: "RELAY_CLOSE", relay: m.relay, dir: "in" })
+      return
+    }
+    if (m.frame.t === "detached" || m.frame.t === "moved") {
+      const slot = this.#slots.get(att.request.actor)
+      this.#relaysOut.delete(key)
+      att.relay = undefined
+      att.endWith(m.frame)
+      if (slot) this.#leave(slot, att, false)
+    } else att.out(m.frame)
+  }
+
+  #relayClosed(from: string, relay: number, dir: "in" | "out"): void {
+    const key = relayKey(from, relay)
+    const att = (dir === "in" ? this.#relaysIn : this.#relaysOut).get(key)
+    if (!att) return
+    if (dir === "in") this.leave(att)
+    else this.#loseRelay(key, att)
+  }
+
+  #loseRelay(key: string, att: HostAttach): void {
+    this.#relaysOut.delete(key)
+    const pop = att.relay?.pop ?? ""
+    att.relay = undefined
+    const slot = this.#slots.get(att.request.actor)
+    const error = new SojournError("POP_UNREACHABLE", `the relay to POP ${pop} broke`, {
+      retryAfterMs: 100,
+      outcome: "unknown",
+    })
+    if (slot) this.#endAttach(slot, att, error)
+  }
+
+  // ── mesh ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  message(from: string, m: MeshMessage, body: Uint8Array | undefined): void {
+    if (this.#stopped) return
+    try {
+      this.#message(from, m, body)
+    } catch (error) {
+      // A malformed address or body of a peer: it concerns that message only.
+      this.#event("mesh.refused", m.t === "FRAME" || m.t === "RELAY_CLOSE" ? undefined : m.actor, { from, error })
+    }
+  }
+
+  #message(from: string, m: MeshMessage, body: Uint8Array | undefined): void {
+    const { store, send, pops, pop } = this.#o
+    switch (m.t) {
+      case "PULL": {
+        if (!pops.has(m.origin) || m.origin === pop) return
+        const { origin, nonce, session, epoch, hops, relay, via } = m
+        this.#input(this.#slot(m.actor), { type: "pull", pull: { origin, nonce, session, epoch, hops, relay, via } })
+        return
+      }
+      case "GRANT": {
+        const slot = this.#slot(m.actor)
+        const { at } = slot.state.phase
+        if (at === "rest" || at === "asking") {
+          const bytes = body ?? new Uint8Array(0)
+          slot.incoming = {
+            from,
+            grant: { e: m.e, v: m.v, h: m.h, body: unpackBody(m.sizes, bytes) },
+            hops: m.hops,
+            bytes: bytes.length,
+          }
+        }
+        this.#input(slot, { type: "grant", from, e: m.e })
+        return
+      }
+      case "MOVED": {
+        const { nonce, to, e, inTransit, hops } = m
+        this.#input(this.#slot(m.actor), { type: "moved", nonce, from, to, e, inTransit, hops })
+        return
+      }
+      case "NONE":
+        this.#input(this.#slot(m.actor), { type: "none", nonce: m.nonce })
+        return
+      case "RELAY_ME":
+        this.#input(this.#slot(m.actor), { type: "relayMe", nonce: m.nonce, from, e: m.e, hops: m.hops })
+        return
+      case "REFUSED":
+        this.#input(this.#slot(m.actor), { type: "refused", nonce: m.nonce, err: m.err })
+        return
+      case "CONFIRM":
+        store.confirm(m.actor, from, m.e).then(({ acked }) => {
+          if (!acked) return
+          this.#grants.confirmed(m.actor, from, m.e)
+          send(from, { t: "CONFIRM_ACK", actor: m.actor, e: m.e })
+        }, this.#storeFailed(m.actor))
+        return
+      case "CONFIRM_ACK":
+        return
+      case "HOMEUPD":
+        store.learn(m.actor, from, m.e).then(({ e }) => {
+          this.#grants.confirmed(m.actor, from, m.e)
+          if (e >= m.e) send(from, { t: "HOMEUPD_ACK", actor: m.actor, e: m.e })
+        }, this.#storeFailed(m.actor))
+        return
+      case "HOMEUPD_ACK":
+        this.#announcements.confirmed(m.actor, from, m.e)
+        return
+      case "RELAY_OPEN":
+        this.#relayOpened(from, m)
+        return
+      case "FRAME":
+        this.#relayFrame(from, m)
+        return
+      case "RELAY_CLOSE":
+        this.#relayClosed(from, m.relay, m.dir)
+    }
+  }
+
+  #storeFailed(actor: string): (error: unknown) => void {
+    return (error) => {
+      this.#event("store.failed", actor, { error })
+    }
+  }
+
+  link(pop: string, up: boolean): void {
+    if (up) {
+      for (const slot of this.#slots.values()) if (slot.search?.ask.pop === pop) this.#sendAsk(slot)
+      this.#grants.hurry(pop)
+      this.#announcements.hurry(pop)
+      return
+    }
+    for (const [key, att] of [...this.#relaysOut]) if (att.relay?.pop === pop) this.#loseRelay(key, att)
+    for (const [key, att] of [...this.#relaysIn]) if (key.startsWith(`${pop} `)) this.leave(att)
+  }
+
+  // ── residents ────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  /** Room for one more activation: the least recently used idle one goes first. False: all are busy. */
+  #makeRoom(): boolean {
+    if (this.#residents.size < this.#o.limits.residentsMax) return true
+    let oldest: Slot | undefined
+    for (const slot of this.#residents.values())
+      if (
+        slot.activation?.quiet &&
+        slot.state.phase.at === "resident" &&
+        slot.activation.lastUsed < (oldest?.activation?.lastUsed ?? Infinity)
+      )
+        oldest = slot
+    if (!oldest) return false
+    this.#input(oldest, { type: "sleep" })
+    return true
+  }
+
+  #scheduleSweep(): void {
+    const { clock, limits } = this.#o
+    this.#sweep = clock.after(Math.max(10, Math.min(1_000, limits.idleMs / 4)), () => {
+      const now = clock.mono()
+      for (const slot of [...this.#residents.values()]) {
+        const { activation } = slot
+        if (activation?.quiet && now - activation.lastUsed >= (slot.def.idleMs ?? limits.idleMs))
+          this.#input(slot, { type: "sleep" })
+      }
+      if (!this.#stopped) this.#scheduleSweep()
+    })
+  }
+
+  /** Puts every actor to sleep, within `drainMsMax`. Clients are the gateway's to send away first. */
+  async stop(): Promise<void> {
+    this.#stopped = true
+    this.#sweep?.()
+    await Promise.all(
+      [...this.#residents.values()].map(async ({ activation }) => {
+        if (!activation) return
+        await activation.drain()
+        await activation.compactForSleep()
+      }),
+    ).catch((error: unknown) => {
+      this.#event("store.failed", undefined, { error })
+    })
+    this.#grants.stop()
+    this.#announcements.stop()
+    for (const slot of [...this.#slots.values()]) {
+      for (const att of [...slot.attached.values()])
+        this.#endAttach(slot, att, new SojournError("NOT_SERVING", `POP ${this.#o.pop} is stopping`))
+      this.#endActivation(slot)
+      this.#endSearch(slot)
+    }
+    this.#slots.clear()
+  }
+
+  #event(type: string, actor: string | undefined, fields: Record<string, unknown> = {}): void {
+    this.#o.events({ type, ...(actor === undefined ? {} : { actor }), ...fields })
+  }
+}
+
+function* localOf(slot: Slot): Generator<Attached> {
+  for (const att of slot.attached.values()) if (att.status === "local") yield att
+}
+
+function relayKey(pop: string, relay: number): string {
+  return `${pop} ${relay}`
+}
+
+/** Of an id that its gateway has verified. */
+function mintedAtOf(sid: string): number {
+  return parseInt(sid.split(".")[1] ?? "0", 36)
+}
+
+function pullMessage(actor: string, pull: Pull): MeshMessage {
+  const { session, via, ...rest } = pull
+  return {
+    t: "PULL",
+    actor,
+    ...rest,
+    ...(session === undefined ? {} : { session }),
+    ...(via === undefined ? {} : { via }),
+  }
+}
+
+function asSojournError(error: unknown): SojournError {
+  return error instanceof SojournError
+    ? error
+    : new SojournError("INTERNAL", "an internal error; the server's log has it", { cause: error })
+}
+
+function storeError(cause: unknown): SojournError {
+  if (cause instanceof SojournError) return cause
+  const why = cause instanceof Error ? cause.message : String(cause)
+  return new SojournError("STORE_UNAVAILABLE", `the store failed: ${why}`, {
+    cause,
+    outcome: "unknown",
+    retryAfterMs: 250,
+  })
+}

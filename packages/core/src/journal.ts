@@ -1,0 +1,180 @@
+import { SojournError, applyPatches, codec, type Encoded, type Patch, type WireError } from "@sojourn/protocol"
+import type { Primitives } from "./ports.ts"
+import type { Body } from "./store.ts"
+
+/**
+ * How an actor's state is stored: a snapshot at some revision and one journal entry for each revision since. Stores see bytes; only
+ * this file knows the format.
+ *
+ * Bytes: 'S', format version, kind (1 entry, 2 snapshot), 0, CRC-32 of the rest (big-endian), then UTF-8 JSON. A record that fails the
+ * checksum or has an unknown version fails the activation with CORRUPT_RECORD and is never overwritten: nothing writes to an actor
+ * that could not be loaded.
+ *
+ * An entry is all of a turn: the state's patches, the events it emitted and the session updates that make it exactly-once, so the
+ * journal's tail is also the outbox from which a resuming client is replayed what it missed. The snapshot therefore carries the
+ * recent entries along (`tail`): compaction does not shorten what can be resumed.
+ */
+export const formatVersion = 1
+
+export interface StoredReply {
+  /** Revision that the reply waits for. */
+  readonly r: number
+  readonly ok?: Encoded
+  readonly err?: WireError
+}
+
+/** A session's dedupe record as it is stored. */
+export interface SessionRecord {
+  readonly id: string
+  /** Principal. */
+  readonly w: string
+  /** When the id was minted, and when the session was last seen; ms since 1970. */
+  readonly m: number
+  readonly n: number
+  /** Last applied call; replies up to `a` were received by the client and are dropped. */
+  readonly l: number
+  readonly a: number
+  /** Replies above `a`, by call number. In an entry: only the new ones. */
+  readonly y: readonly (readonly [number, StoredReply])[]
+}
+
+export interface Entry {
+  readonly r: number
+  /** When the turn ended, ms since 1970: bounds the tail's age. */
+  readonly t: number
+  /** The whole initial state, in the first entry of an actor's life. */
+  readonly i?: Encoded
+  readonly p?: Encoded
+  readonly ev?: readonly (readonly [string, Encoded])[]
+  readonly s?: readonly SessionRecord[]
+  /** Sessions that expired. */
+  readonly x?: readonly string[]
+}
+
+interface StoredSnapshot {
+  readonly r: number
+  readonly st: Encoded
+  readonly se: readonly SessionRecord[]
+  readonly tail: readonly Entry[]
+}
+
+/** A body, read. `fresh`: nothing was stored yet. */
+export interface Loaded {
+  readonly fresh: boolean
+  readonly revision: number
+  readonly state: unknown
+  readonly sessions: Map<string, SessionRecord>
+  readonly tail: Entry[]
+  readonly snapshotBytes: number
+  readonly journalBytes: number
+  readonly journalEntries: number
+}
+
+const header = 8
+const encoder = new TextEncoder()
+const decoder = new TextDecoder("utf-8", { fatal: true })
+
+function seal(kind: 1 | 2, text: string, primitives: Primitives): Uint8Array {
+  const payload = encoder.encode(text)
+  const bytes = new Uint8Array(header + payload.length)
+  bytes.set([0x53, formatVersion, kind, 0])
+  new DataView(bytes.buffer).setUint32(4, primitives.checksum(payload))
+  bytes.set(payload, header)
+  return bytes
+}
+
+function unseal(kind: 1 | 2, bytes: Uint8Array, actor: string, primitives: Primitives): unknown {
+  const what = kind === 1 ? "journal entry" : "snapshot"
+  const corrupt = (why: string, cause?: unknown): never => {
+    throw new SojournError("CORRUPT_RECORD", `a ${what} of ${actor} ${why}; its bytes are left as they are`, {
+      details: { actor, bytes: bytes.length },
+      ...(cause === undefined ? {} : { cause }),
+    })
+  }
+  if (bytes.length < header || bytes[0] !== 0x53 || bytes[2] !== kind) return corrupt("is not in Sojourn's format")
+  if (bytes[1] !== formatVersion)
+    return corrupt(`has format version ${String(bytes[1])}; this code reads ${formatVersion}`)
+  const payload = bytes.subarray(header)
+  const sum = new DataView(bytes.buffer, bytes.byteOffset).getUint32(4)
+  if (primitives.checksum(payload) !== sum) return corrupt("fails its checksum")
+  try {
+    return JSON.parse(decoder.decode(payload))
+  } catch (cause) {
+    return corrupt("is not readable", cause)
+  }
+}
+
+export function encodeEntry(entry: Entry, primitives: Primitives): Uint8Array {
+  return seal(1, JSON.stringify(entry), primitives)
+}
+
+export function encodeSnapshot(
+  snapshot: { revision: number; state: unknown; sessions: Iterable<SessionRecord>; tail: readonly Entry[] },
+  primitives: Primitives,
+): Uint8Array {
+  const stored: StoredSnapshot = {
+    r: snapshot.revision,
+    st: codec.encode(snapshot.state),
+    se: [...snapshot.sessions],
+    tail: snapshot.tail,
+  }
+  return seal(2, JSON.stringify(stored), primitives)
+}
+
+/** Applies an entry's session updates to a table of records. */
+export function mergeSessions(sessions: Map<string, SessionRecord>, entry: Entry): void {
+  for (const update of entry.s ?? []) {
+    const before = sessions.get(update.id)
+    const replies = [...(before?.y ?? []), ...update.y].filter(([c]) => c > update.a)
+    sessions.set(update.id, { ...update, y: replies })
+  }
+  for (const id of entry.x ?? []) sessions.delete(id)
+}
+
+/**
+ * Snapshot + journal = state. Entries at or below the snapshot's revision are skipped (a compaction's leftovers); a hole between them,
+ * or an end other than the record's revision, is CORRUPT_RECORD.
+ */
+export function readBody(actor: string, body: Body, revision: number, primitives: Primitives): Loaded {
+  const loaded = {
+    fresh: true,
+    revision: 0,
+    state: undefined as unknown,
+    sessions: new Map<string, SessionRecord>(),
+    tail: [] as Entry[],
+    snapshotBytes: body.snapshot?.length ?? 0,
+    journalBytes: 0,
+    journalEntries: 0,
+  }
+  if (body.snapshot !== undefined) {
+    const stored = unseal(2, body.snapshot, actor, primitives) as StoredSnapshot
+    loaded.fresh = false
+    loaded.revision = stored.r
+    loaded.state = codec.decode(stored.st)
+    for (const record of stored.se) loaded.sessions.set(record.id, record)
+    loaded.tail.push(...stored.tail)
+  }
+  for (const bytes of body.entries) {
+    const entry = unseal(1, bytes, actor, primitives) as Entry
+    if (entry.r <= loaded.revision) continue
+    if (entry.r !== loaded.revision + 1)
+      throw new SojournError(
+        "CORRUPT_RECORD",
+        `the journal of ${actor} goes from revision ${loaded.revision} to ${entry.r}`,
+      )
+    if (entry.i !== undefined) loaded.state = codec.decode(entry.i)
+    if (entry.p !== undefined) loaded.state = applyPatches(loaded.state, codec.decode(entry.p) as readonly Patch[])
+    mergeSessions(loaded.sessions, entry)
+    loaded.tail.push(entry)
+    loaded.revision = entry.r
+    loaded.fresh = false
+    loaded.journalBytes += bytes.length
+    loaded.journalEntries += 1
+  }
+  if (loaded.revision !== revision)
+    throw new SojournError(
+      "CORRUPT_RECORD",
+      `the record of ${actor} says revision ${revision}, its body ends at ${loaded.revision}`,
+    )
+  return loaded
+}

@@ -1,0 +1,266 @@
+import { SojournError } from "@sojourn/protocol"
+import type { ActorDefinition, App } from "./actor.ts"
+import { addressId } from "./address.ts"
+import { Caller } from "./caller.ts"
+import { Gateway, type Authenticate, type Upgrade } from "./gateway.ts"
+import { Host } from "./host.ts"
+import type { Limits } from "./limits.ts"
+import { createMesh, type Mesh, type MeshPeer } from "./mesh.ts"
+import type { Chance, Clock, EventSink, MeshDialer, Pipe, PipeReader, Primitives, Undo } from "./ports.ts"
+import { createSessionIds } from "./session-ids.ts"
+import type { Store } from "./store.ts"
+import { createTickets } from "./tickets.ts"
+
+export interface NodeMesh {
+  /** The first signs, each is accepted: rotation. */
+  readonly secret: string | readonly string[]
+  /** The other POPs. */
+  readonly peers: readonly MeshPeer[]
+  /** POPs that create actors whose key names no home. Immutable: its hash is compared in every handshake. */
+  readonly homes: readonly string[]
+  readonly dialer: MeshDialer
+  /** Serve before any peer was heard: only where it is certain that this store is the one that the peers remember. */
+  readonly alone?: boolean
+}
+
+export interface NodeOptions<D> {
+  readonly app: App<D>
+  readonly pop: string
+  readonly node: string
+  readonly region: string
+  readonly store: Store
+  readonly clock: Clock
+  readonly chance: Chance
+  readonly primitives: Primitives
+  readonly limits: Limits
+  readonly mesh?: NodeMesh
+  readonly authenticate: Authenticate
+  readonly events: EventSink
+}
+
+type Handler = (c: never, ...args: never[]) => unknown
+type ArgsOf<F> = F extends (c: never, ...args: infer A) => unknown ? A : never
+type ResultOf<F> = F extends (...args: never[]) => infer R ? Awaited<R> : never
+
+/** An actor as server code calls it: actions on the handle, queries under `query`. */
+export type ServerHandle<D> = {
+  readonly [K in keyof ActionsOf<D>]: (...args: ArgsOf<ActionsOf<D>[K]>) => Promise<ResultOf<ActionsOf<D>[K]>>
+} & {
+  readonly query: {
+    readonly [K in keyof QueriesOf<D>]: (...args: ArgsOf<QueriesOf<D>[K]>) => Promise<ResultOf<QueriesOf<D>[K]>>
+  }
+  readonly key: string
+}
+type ActionsOf<D> = D extends { readonly actions?: infer A } ? NonNullable<A> : Readonly<Record<string, Handler>>
+type QueriesOf<D> = D extends { readonly queries?: infer Q } ? NonNullable<Q> : Readonly<Record<string, Handler>>
+
+export interface ServerActors<D> {
+  /** The actor of this key, wherever it is. Nothing happens until it is called. */
+  get(key: string): ServerHandle<D>
+  /** A new actor whose home is this POP. */
+  create(): ServerHandle<D>
+}
+
+export interface CoreNode<D = Readonly<Record<string, ActorDefinition>>> {
+  /** Resolves when the node serves: one peer was heard, or there is none to hear. Rejects with STORE_LOST. */
+  start(): Promise<void>
+  serving(): boolean
+  /** Why it does not serve, once it is certain that it must not. */
+  refusal(): SojournError | undefined
+  early(ticket: string): void
+  acceptClient(pipe: Pipe<string>, upgrade: Upgrade): PipeReader<string>
+  acceptMesh(pipe: Pipe<Uint8Array>): PipeReader<Uint8Array>
+  readonly actors: { readonly [K in keyof D]: ServerActors<D[K]> }
+  stats(): { readonly residents: number; readonly connections: number }
+  /** Sends clients elsewhere, puts every actor to sleep, closes the mesh. The store is the caller's to close. */
+  stop(): Promise<void>
+}
+
+const callersMax = 10_000
+const callMsMax = 30_000
+/** Clients that are sent away at a stop come back elsewhere spread over this time. */
+const goAwaySpreadMs = 500
+
+/** One node of a POP: gateway and host roles, the mesh, and the check that the store is the one that the peers remember. */
+export function createNode<D>(options: NodeOptions<D>): CoreNode<D> {
+  const { app, pop, node, region, store, clock, chance, primitives, limits, events } = options
+  const peers = options.mesh?.peers ?? []
+  const pops = new Set([pop, ...peers.map(({ id }) => id)])
+  const homes = options.mesh?.homes ?? [pop]
+  // Without a mesh nobody else needs to verify tickets and session ids: a secret of this store's history keeps them valid over restarts.
+  const secrets = options.mesh
+    ? [options.mesh.secret].flat()
+    : [primitives.derive(`${store.id} alone`, "sojourn secret v1")]
+  const tickets = createTickets({ secrets, primitives, clock, limits })
+  const sessionIds = createSessionIds({ secrets, primitives, clock, chance, limits })
+  let state: "new" | "serving" | "lost" | "stopped" = "new"
+  let lost: SojournError | undefined
+  let heard: (() => void) | undefined
+  const host = new Host({
+    app,
+    pop,
+    pops,
+    homes,
+    store,
+    clock,
+    chance,
+    primitives,
+    limits,
+    events,
+    tickets,
+    send: (to, message, body) => mesh?.send(to, message, body) ?? false,
+    linked: (id) => mesh?.up(id) ?? false,
+  })
+  const gateway = new Gateway({
+    pop,
+    node,
+    host,
+    clock,
+    limits,
+    events,
+    tickets,
+    sessionIds,
+    authenticate: options.authenticate,
+    serving: () => state === "serving",
+  })
+  const mesh: Mesh | undefined = options.mesh
+    ? createMesh({
+        pop,
+        node,
+        region,
+        secret: options.mesh.secret,
+        peers,
+        homes,
+        store,
+        clock,
+        chance,
+        primitives,
+        limits,
+        dialer: options.mesh.dialer,
+        events,
+        onMessage: (from, message, body) => {
+          if (state === "serving") host.message(from, message, body)
+        },
+        onLink: (id, up) => {
+          if (up) heard?.()
+          if (state === "serving") host.link(id, up)
+        },
+        onStoreLost: (reason) => {
+          lost = new SojournError(
+            "STORE_LOST",
+            `POP ${pop} must not serve: ${reason}. A wiped, swapped or restored store must come back under a new POP id`,
+          )
+          state = "lost"
+          events({ type: "store.lost", error: lost })
+          gateway.closeAll("STORE_LOST")
+          heard?.()
+        },
+      })
+    : undefined
+
+  const callers = new Map<string, Caller>()
+  const callerOf = (name: string, key: string): Caller => {
+    const id = addressId(name, key)
+    const known = callers.get(id)
+    if (known) return known
+    if (callers.size >= callersMax)
+      for (const [other, caller] of callers)
+        if (caller.idle) {
+          caller.close()
+          callers.delete(other)
+          break
+        }
+    const who = { id: `server:${pop}` }
+    const caller = new Caller(id, [name, key], { host, clock, sessionIds, who, callMsMax })
+    callers.set(id, caller)
+    return caller
+  }
+  const methods = (
+    run: (name: string, args: unknown[]) => Promise<unknown>,
+    own: Readonly<Record<string, unknown>>,
+  ): object =>
+    new Proxy(own, {
+      get: (target, name) =>
+        typeof name !== "string" || name === "then"
+          ? undefined
+          : Object.hasOwn(target, name)
+            ? target[name]
+            : (...args: unknown[]) => run(name, args),
+    })
+  const handle = (name: string, key: string): object => {
+    const serving = (): Promise<never> | undefined =>
+      state === "serving"
+        ? undefined
+        : Promise.reject(lost ?? new SojournError("NOT_SERVING", `POP ${pop} does not serve`))
+    addressId(name, key)
+    return methods((action, args) => serving() ?? callerOf(name, key).call(action, args), {
+      key,
+      query: methods((query, args) => serving() ?? callerOf(name, key).query(query, args), {}),
+    })
+  }
+  const actors = new Proxy(
+    {},
+    {
+      get: (_, name) =>
+        typeof name !== "string" || !Object.hasOwn(app.actors as object, name)
+          ? undefined
+          : {
+              get: (key: string) => handle(name, key),
+              create: () => handle(name, `${chance.id()}~${pop}`),
+            },
+    },
+  ) as CoreNode<D>["actors"]
+
+  return {
+    async start() {
+      if (state !== "new") throw new SojournError("BAD_CONFIG", "a node starts once")
+      await mesh?.start()
+      if (mesh && peers.length > 0 && options.mesh?.alone !== true) {
+        let undo: Undo | undefined
+        await new Promise<void>((resolve) => {
+          heard = resolve
+          if (mesh.heardPeer || state !== "new") resolve()
+          else
+            undo = clock.after(5_000, () => {
+              events({
+                type: "node.waiting",
+                message: "no peer heard yet; this POP serves when one is, or when started with alone",
+              })
+            })
+        })
+        undo?.()
+        heard = undefined
+      }
+      if (lost) throw lost
+      if (state === "new") {
+        await host.start()
+        state = "serving"
+        for (const { id } of peers) if (mesh?.up(id)) host.link(id, true)
+        events({ type: "node.serving", pop })
+      }
+    },
+    serving: () => state === "serving",
+    refusal: () => lost,
+    early: (ticket) => {
+      gateway.early(ticket)
+    },
+    acceptClient: (pipe, upgrade) => gateway.accept(pipe, upgrade),
+    acceptMesh: (pipe) => {
+      if (mesh) return mesh.accept(pipe)
+      pipe.close(4500, "MESH_REFUSED")
+      return { message: () => undefined, closed: () => undefined }
+    },
+    actors,
+    stats: () => ({ residents: host.residents, connections: gateway.connections }),
+    async stop() {
+      if (state === "stopped") return
+      state = "stopped"
+      heard?.()
+      for (const caller of callers.values()) caller.close()
+      callers.clear()
+      await host.stop()
+      gateway.goAway(goAwaySpreadMs)
+      await mesh?.stop()
+    },
+  }
+}

@@ -1,0 +1,96 @@
+import type { Limits } from "./limits.ts"
+import type { Clock, Undo } from "./ports.ts"
+
+/**
+ * What must be said again until the other side confirms it: unconfirmed grants, and the home's pointer. One message an actor, the latest
+ * epoch; the pause between repetitions doubles from `resendMs` to `resendMsMax`; at most `resendBatchMax` go at once.
+ *
+ * In memory only: grants are found again in the store at start, and a home that misses an update merely points one hop behind.
+ */
+export interface Owed {
+  readonly to: string
+  readonly e: number
+}
+
+interface Entry {
+  readonly owed: Owed
+  due: number
+  pause: number
+}
+
+export class Resend {
+  readonly #clock: Clock
+  readonly #limits: Limits
+  readonly #send: (actor: string, owed: Owed) => void
+  readonly #entries = new Map<string, Entry>()
+  #timer: Undo | undefined
+  #stopped = false
+
+  constructor(clock: Clock, limits: Limits, send: (actor: string, owed: Owed) => void) {
+    this.#clock = clock
+    this.#limits = limits
+    this.#send = send
+  }
+
+  get size(): number {
+    return this.#entries.size
+  }
+
+  /** It was just sent; repeat it until confirmed. A repetition of the same keeps its growing pause. */
+  add(actor: string, owed: Owed): void {
+    const known = this.#entries.get(actor)
+    if (known && known.owed.e > owed.e) return
+    if (known && known.owed.e === owed.e && known.owed.to === owed.to) return
+    this.#entries.set(actor, { owed, due: this.#clock.mono() + this.#limits.resendMs, pause: this.#limits.resendMs })
+    this.#schedule()
+  }
+
+  confirmed(actor: string, from: string, e: number): void {
+    const known = this.#entries.get(actor)
+    if (known && ((known.owed.to === from && known.owed.e <= e) || known.owed.e < e)) this.#entries.delete(actor)
+  }
+
+  remove(actor: string): void {
+    this.#entries.delete(actor)
+  }
+
+  /** A link to that POP came up: what it is owed is due now. */
+  hurry(to: string): void {
+    const now = this.#clock.mono()
+    let any = false
+    for (const entry of this.#entries.values())
+      if (entry.owed.to === to) {
+        entry.due = now
+        entry.pause = this.#limits.resendMs
+        any = true
+      }
+    if (any) {
+      this.#timer?.()
+      this.#timer = undefined
+      this.#schedule(0)
+    }
+  }
+
+  stop(): void {
+    this.#stopped = true
+    this.#timer?.()
+    this.#entries.clear()
+  }
+
+  #schedule(ms = this.#limits.resendMs): void {
+    if (this.#timer || this.#stopped || this.#entries.size === 0) return
+    this.#timer = this.#clock.after(ms, () => {
+      this.#timer = undefined
+      const now = this.#clock.mono()
+      let sent = 0
+      for (const [actor, entry] of this.#entries) {
+        if (entry.due > now) continue
+        if (++sent > this.#limits.resendBatchMax) break
+        entry.pause = Math.min(entry.pause * 2, this.#limits.resendMsMax)
+        entry.due = now + entry.pause
+        this.#send(actor, entry.owed)
+      }
+      this.#schedule(sent > this.#limits.resendBatchMax ? 10 : this.#limits.resendMs)
+    })
+  }
+}

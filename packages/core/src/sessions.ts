@@ -1,0 +1,178 @@
+import { SojournError } from "@sojourn/protocol"
+import type { Entry, SessionRecord, StoredReply } from "./journal.ts"
+import type { Limits } from "./limits.ts"
+import { expired } from "./session-ids.ts"
+
+/**
+ * The dedupe table of one actor: for each session that has acted, the last applied call and the replies that its client has not
+ * acknowledged. It is part of the actor's committed state: each change commits in the entry of the turn that caused it and moves with
+ * the actor, so a call sent again anywhere is answered and never run.
+ *
+ * In memory a session may be ahead of what is stored: acknowledgements, and calls that changed nothing (their turn is no write). Both
+ * ride in the session's next entry, or in the next snapshot. Losing them is harmless: a client that attaches says which replies it
+ * has, and a call that changed nothing may run again as long as nobody saw its reply.
+ */
+export interface Session {
+  readonly id: string
+  readonly principal: string
+  readonly mintedAt: number
+  /** Last applied call. Advanced by `applied` alone, by one, or by an attach that acknowledges more. */
+  last: number
+  /** Highest call whose reply, with all before it, the client has. */
+  acked: number
+  /** Wall clock, ms. */
+  seen: number
+  readonly replies: Map<number, StoredReply>
+  /** Replies not yet in any entry. */
+  unwritten: number[]
+  /** Whether any stored form has this session at all: an unstored one that expires needs no entry. */
+  stored: boolean
+}
+
+export type CallVerdict = "next" | "repeat" | "acknowledged" | "hole" | "too-many"
+
+export class SessionTable {
+  readonly #sessions = new Map<string, Session>()
+  readonly #limits: Limits
+  #dirty = false
+
+  constructor(records: Iterable<SessionRecord>, limits: Limits) {
+    this.#limits = limits
+    for (const record of records)
+      this.#sessions.set(record.id, {
+        id: record.id,
+        principal: record.w,
+        mintedAt: record.m,
+        last: record.l,
+        acked: record.a,
+        seen: record.n,
+        replies: new Map(record.y),
+        unwritten: [],
+        stored: true,
+      })
+  }
+
+  get size(): number {
+    return this.#sessions.size
+  }
+
+  /** Something here is newer than any entry: a deactivation must write a snapshot. */
+  get dirty(): boolean {
+    return this.#dirty
+  }
+
+  get(id: string): Session | undefined {
+    return this.#sessions.get(id)
+  }
+
+  /** The session of an attaching client, opened if it is new. Another principal's is SESSION_UNKNOWN; a full table SESSIONS_FULL. */
+  open(id: string, principal: string, mintedAt: number, now: number): Session {
+    const known = this.#sessions.get(id)
+    if (known) {
+      if (known.principal !== principal)
+        throw new SojournError("SESSION_UNKNOWN", "the session belongs to another principal")
+      known.seen = Math.max(known.seen, now)
+      return known
+    }
+    if (expired(mintedAt, now, this.#limits.sessionTtlMs, this.#limits.clockSkewMsMax))
+      throw new SojournError("SESSION_UNKNOWN", "the session's record has expired; start a new session")
+    if (this.#sessions.size >= this.#limits.sessionsPerActorMax)
+      throw new SojournError(
+        "SESSIONS_FULL",
+        `the actor has ${this.#sessions.size} sessions (limits.sessionsPerActorMax)`,
+      )
+    const fresh: Session = {
+      id,
+      principal,
+      mintedAt,
+      last: 0,
+      acked: 0,
+      seen: now,
+      replies: new Map(),
+      unwritten: [],
+      stored: false,
+    }
+    this.#sessions.set(id, fresh)
+    return fresh
+  }
+
+  /** The client has every reply up to `acked`. Calls it has replies of were applied, also those whose turn was no write. */
+  acknowledge(session: Session, acked: number): void {
+    if (acked > session.last) {
+      session.last = acked
+      this.#dirty = true
+    }
+    if (acked <= session.acked) return
+    session.acked = acked
+    for (const c of session.replies.keys()) if (c <= acked) session.replies.delete(c)
+    session.unwritten = session.unwritten.filter((c) => c > acked)
+    this.#dirty = true
+  }
+
+  /** `queued`: the highest call of this session that waits in the mailbox. */
+  judge(session: Session, c: number, queued: number): CallVerdict {
+    if (c <= session.last) return session.replies.has(c) ? "repeat" : "acknowledged"
+    if (c <= queued) return "repeat"
+    if (c !== Math.max(session.last, queued) + 1) return "hole"
+    return c > session.acked + this.#limits.repliesPerSessionMax ? "too-many" : "next"
+  }
+
+  applied(session: Session, c: number, reply: StoredReply, now: number): void {
+    session.last = c
+    session.seen = Math.max(session.seen, now)
+    session.replies.set(c, reply)
+    session.unwritten.push(c)
+    this.#dirty = true
+  }
+
+  /** What an entry must say of this session; takes its unwritten replies. */
+  update(session: Session): SessionRecord {
+    const y = session.unwritten.flatMap((c): [number, StoredReply][] => {
+      const reply = session.replies.get(c)
+      return reply ? [[c, reply]] : []
+    })
+    session.unwritten = []
+    session.stored = true
+    return this.#record(session, y)
+  }
+
+  /** Sessions whose record may go: seen last, and minted, longer ago than their life; `attached` ones never. Removes them. */
+  expire(now: number, attached: (id: string) => boolean): string[] {
+    const { sessionTtlMs, clockSkewMsMax } = this.#limits
+    const gone: string[] = []
+    for (const s of this.#sessions.values())
+      if (Math.max(s.mintedAt, s.seen) + sessionTtlMs + 2 * clockSkewMsMax < now && !attached(s.id)) gone.push(s.id)
+    for (const id of gone) this.#sessions.delete(id)
+    return gone
+  }
+
+  /** A session that never applied a call leaves no trace. */
+  forgetUnused(id: string): void {
+    const session = this.#sessions.get(id)
+    if (session && !session.stored && session.last === 0) this.#sessions.delete(id)
+  }
+
+  /** Every session, for a snapshot, after which nothing is dirty. */
+  *records(): Generator<SessionRecord> {
+    for (const session of this.#sessions.values()) {
+      if (session.last === 0) continue
+      session.stored = true
+      session.unwritten = []
+      yield this.#record(session, [...session.replies])
+    }
+    this.#dirty = false
+  }
+
+  #record(s: Session, y: readonly (readonly [number, StoredReply])[]): SessionRecord {
+    return { id: s.id, w: s.principal, m: s.mintedAt, n: s.seen, l: s.last, a: s.acked, y }
+  }
+}
+
+/** The entries that a client at `position` has missed, or undefined where the tail does not reach back that far. */
+export function missedSince(tail: readonly Entry[], position: number, revision: number): readonly Entry[] | undefined {
+  if (position > revision) return undefined
+  if (position === revision) return []
+  const first = tail[0]
+  if (first === undefined || first.r > position + 1) return undefined
+  return tail.slice(position + 1 - first.r)
+}

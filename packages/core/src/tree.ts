@@ -1,0 +1,176 @@
+import { SojournError, codecDepthMax, type Patch } from "@sojourn/protocol"
+
+/**
+ * State is a tree of values that the codec carries. A shared reference or a cycle would come back from storage as copies, so the actor
+ * would behave differently after its first sleep; a function or a class instance would come back as something else. Both are refused
+ * before anything is committed, with the path.
+ *
+ * Only what a turn put into the state is looked at. A node that was in the state before and is now also elsewhere is found by
+ * identity: `known` holds every object of the committed state.
+ */
+type Step = string | number
+
+export function pathText(path: readonly unknown[]): string {
+  return path.length === 0 ? "state" : `state.${path.map(String).join(".")}`
+}
+
+function refuse(path: readonly unknown[], what: string): never {
+  throw new SojournError("BAD_STATE", `${pathText(path)} ${what}; the turn was rolled back`, {
+    details: { path: pathText(path) },
+  })
+}
+
+const leafClasses = [
+  Date,
+  RegExp,
+  URL,
+  Int8Array,
+  Uint8Array,
+  Uint8ClampedArray,
+  Int16Array,
+  Uint16Array,
+  Int32Array,
+  Uint32Array,
+]
+const floatClasses = [Float32Array, Float64Array]
+
+export function isOpaqueLeaf(value: object): boolean {
+  return leafClasses.some((c) => value instanceof c) || floatClasses.some((c) => value instanceof c)
+}
+
+/** Walks what is below `value`. Every object is passed to `visit` once; seeing one twice is a shared reference. */
+export function walkTree(value: unknown, path: Step[], visit: (node: object, path: readonly Step[]) => void): void {
+  if (path.length > codecDepthMax)
+    refuse(path.slice(0, 8), `nests deeper than ${codecDepthMax} levels, or contains itself`)
+  if (typeof value === "function" || typeof value === "symbol")
+    refuse(path, `is a ${typeof value}, which cannot be stored`)
+  if (typeof value !== "object" || value === null) return
+  visit(value, path)
+  if (isOpaqueLeaf(value)) return
+  const below = (key: Step, part: unknown): void => {
+    path.push(key)
+    walkTree(part, path, visit)
+    path.pop()
+  }
+  if (Array.isArray(value)) {
+    value.forEach((part, i) => {
+      below(i, part)
+    })
+  } else if (value instanceof Map) {
+    let i = 0
+    for (const [k, v] of value) {
+      if (typeof k === "object" && k !== null) walkTree(k, path, visit)
+      below(typeof k === "string" || typeof k === "number" ? k : i, v)
+      i++
+    }
+  } else if (value instanceof Set) {
+    let i = 0
+    for (const part of value) below(i++, part)
+  } else {
+    const proto: unknown = Object.getPrototypeOf(value)
+    if (proto !== Object.prototype && proto !== null)
+      refuse(
+        path,
+        `is an instance of ${(proto as { constructor?: { name?: string } }).constructor?.name ?? "a class"}, which cannot be stored`,
+      )
+    for (const key of Object.keys(value)) {
+      if (key === "__proto__" || key === "constructor" || key === "prototype") refuse(path, `has a key named ${key}`)
+      below(key, (value as Record<string, unknown>)[key])
+    }
+  }
+}
+
+function at(state: unknown, path: readonly unknown[]): unknown {
+  let node = state
+  for (const key of path) {
+    if (node instanceof Map) node = node.get(key)
+    else if (typeof node === "object" && node !== null) node = (node as Record<string, unknown>)[key as string]
+    else return undefined
+  }
+  return node
+}
+
+/** The objects of a committed state, and the opaque leaves in it with what they looked like. */
+export interface TreeMemory {
+  readonly known: WeakSet<object>
+  readonly leaves: Map<object, string>
+}
+
+function fingerprint(leaf: object): string {
+  if (leaf instanceof Date) return String(leaf.getTime())
+  if (leaf instanceof RegExp) return `${leaf.source}/${leaf.flags}/${leaf.lastIndex}`
+  if (leaf instanceof URL) return leaf.href
+  const bytes = leaf as Uint8Array
+  let h = 0x811c9dc5
+  const view = new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+  for (const byte of view) h = Math.imul(h ^ byte, 0x01000193)
+  return `${bytes.byteLength}:${h >>> 0}`
+}
+
+export function rememberTree(state: unknown): TreeMemory {
+  const memory: TreeMemory = { known: new WeakSet(), leaves: new Map() }
+  walkTree(state, [], (node, path) => {
+    if (memory.known.has(node))
+      refuse(path, "is a reference to an object that is already in the state: state is a tree")
+    remember(node, memory)
+  })
+  return memory
+}
+
+/** Plain objects and arrays of the state are frozen: a query, or a reference kept by the author, cannot change them unseen. */
+function remember(node: object, memory: TreeMemory): void {
+  memory.known.add(node)
+  if (isOpaqueLeaf(node)) memory.leaves.set(node, fingerprint(node))
+  else if (!(node instanceof Map) && !(node instanceof Set)) Object.freeze(node)
+}
+
+/** Refuses a turn that changed a Date or typed array in place: a draft cannot see that, so it would be neither stored nor sent. */
+export function assertLeavesUntouched(memory: TreeMemory): void {
+  for (const [leaf, print] of memory.leaves)
+    if (fingerprint(leaf) !== print)
+      throw new SojournError(
+        "BAD_STATE",
+        `a ${leaf.constructor.name} in the state was changed in place; assign a new one instead. The turn was rolled back`,
+      )
+}
+
+/** Checks what these patches put into `next` and takes it into `memory`. Throws BAD_STATE; `memory` is then unchanged. */
+export function admitPatches(next: unknown, patches: readonly Patch[], memory: TreeMemory): void {
+  const fresh = new Set<object>()
+  const moved: object[] = []
+  for (const patch of patches) {
+    if (patch.op === "remove") continue
+    const inSet = patch.path.length > 0 && at(next, patch.path.slice(0, -1)) instanceof Set
+    const value = inSet ? patch.value : at(next, patch.path)
+    const path = patch.path.map((p) => (typeof p === "number" ? p : String(p)))
+    // Later patches may have moved what this one put at an index: what it put is then looked at by itself.
+    if (value !== patch.value) walkTree(patch.value, path, () => undefined)
+    if (typeof value === "function" || typeof value === "symbol")
+      refuse(path, `is a ${typeof value}, which cannot be stored`)
+    if (typeof value !== "object" || value === null || fresh.has(value)) continue
+    walkTree(value, path, (node) => {
+      if (fresh.has(node) || memory.known.has(node)) moved.push(node)
+      fresh.add(node)
+    })
+  }
+  if (moved.length > 0) {
+    // An object seen before was moved, or stands in two places now: only the whole tree can tell.
+    const all = rememberTree(next)
+    for (const [leaf, print] of all.leaves) memory.leaves.set(leaf, print)
+  }
+  for (const node of fresh) remember(node, memory)
+  // The containers on the way to each change are new copies: they are part of the state from now on.
+  for (const patch of patches)
+    for (let depth = 0; depth < patch.path.length; depth++) {
+      const node = at(next, patch.path.slice(0, depth))
+      if (typeof node === "object" && node !== null) remember(node, memory)
+    }
+}
+
+/** Drops leaves that are no longer in the state; called where the whole state is walked anyway. */
+export function pruneLeaves(state: unknown, memory: TreeMemory): void {
+  if (memory.leaves.size === 0) return
+  const present = new Set<object>()
+  walkTree(state, [], (node) => present.add(node))
+  for (const leaf of memory.leaves.keys()) if (!present.has(leaf)) memory.leaves.delete(leaf)
+}
