@@ -1,0 +1,78 @@
+import { actor, event, setup } from "@sojourn/core"
+import { ActorError } from "@sojourn/protocol"
+import type { SimState } from "./stored.ts"
+
+/**
+ * The application that runs in every simulation. Its state can be judged from outside: the list only grows and names the calls
+ * that were applied, `turns` and `sum` follow from it, so a lost, repeated, half-applied or reordered call shows in any state.
+ *
+ * A key says who may use the actor: `<n>.<user>+<user>`, with or without a home after `~`. Every text that an action stores begins with
+ * the key, so another principal's frame that holds it shows a leak.
+ */
+export function mayUse(key: string, who: string): boolean {
+  const members = /^[^.]*\.([^~]*)/.exec(key)?.[1]
+  return members?.split("+").includes(who) ?? false
+}
+
+/** `sleep` gives long turns their length, in virtual time, on the process that runs them. */
+export function simApp(sleep: (pop: string, ms: number) => Promise<void>) {
+  const append = (state: { turns: number; sum: number; list: string[] }, id: string): number => {
+    state.list.push(id)
+    state.sum += id.length
+    state.turns += 1
+    return state.list.length - 1
+  }
+  return setup({
+    actors: {
+      ledger: actor({
+        state: (): { turns: number; sum: number; list: string[] } => ({ turns: 0, sum: 0, list: [] }),
+        events: { added: event<{ id: string; turn: number }>(), shouted: event<{ id: string; turn: number }>() },
+        actions: {
+          /** Appends and answers the index. */
+          add(c, id: string) {
+            const index = append(c.state, id)
+            c.broadcast("added", { id, turn: c.state.turns })
+            return index
+          },
+          /** The same in a turn that takes a while and changes the state before and after its wait. */
+          async slow(c, id: string, ms: number) {
+            c.state.turns += 1
+            await sleep(c.pop, ms)
+            c.state.turns -= 1
+            return append(c.state, id)
+          },
+          /** Changes nothing. */
+          idle(c, id: string) {
+            return `${c.state.turns} ${id}`
+          },
+          /** Changes no state, but is heard. */
+          shout(c, id: string) {
+            c.broadcast("shouted", { id, turn: c.state.turns })
+            return id
+          },
+          /** Refuses after it changed the state: nothing of it may stay. */
+          refuse(c, id: string) {
+            append(c.state, id)
+            throw new ActorError("REFUSED", "the simulated action refuses", { id })
+          },
+          /** Fails as a defect would. */
+          fail(c, id: string) {
+            append(c.state, id)
+            throw new Error(`a defect of the simulated application, at ${id}`)
+          },
+        },
+        queries: {
+          look: (c) => ({ turns: c.state.turns, length: c.state.list.length, last: c.state.list.at(-1) ?? null }),
+        },
+        authorize: (c, who) => mayUse(c.key, who.id),
+      }),
+    },
+  })
+}
+
+export type SimApp = ReturnType<typeof simApp>
+
+/** What `look` answers of a state. */
+export function looked(state: SimState | undefined): { turns: number; length: number; last: string | null } {
+  return { turns: state?.turns ?? 0, length: state?.list.length ?? 0, last: state?.list.at(-1) ?? null }
+}

@@ -1,0 +1,246 @@
+import type { Cluster } from "./cluster.ts"
+import { noDiskFaults } from "./disk.ts"
+import type { Fate, Network, Wire } from "./network.ts"
+import { Random } from "./random.ts"
+import { Process, type World } from "./world.ts"
+import type { Visitor } from "./visitor.ts"
+
+/**
+ * What goes wrong in a run. Each seed switches on a subset of the kinds (swarm testing: a run with everything at once hides what only
+ * two of them together do) and how often each comes; every occurrence is counted.
+ */
+export const faultKinds = [
+  "client socket cut",
+  "client socket half-open",
+  "mesh link cut",
+  "mesh link half-open",
+  "partition",
+  "one-way partition",
+  "client cut off",
+  "process crash",
+  "machine crash",
+  "process stall",
+  "client stall",
+  "clock jump",
+  "disk trouble",
+  "disk full",
+  "mesh messages lost",
+  "mesh messages twice",
+  "mesh messages late",
+  "client reload",
+] as const
+
+export type FaultKind = (typeof faultKinds)[number]
+
+/** Whose loss, repetition and overtaking the protocol promises to bear; relayed frames keep the order of their link. */
+const tampered = new Set([
+  "PULL",
+  "GRANT",
+  "MOVED",
+  "NONE",
+  "RELAY_ME",
+  "REFUSED",
+  "CONFIRM",
+  "CONFIRM_ACK",
+  "HOMEUPD",
+  "HOMEUPD_ACK",
+])
+
+export interface FaultOptions {
+  readonly world: World
+  readonly network: Network
+  readonly cluster: Cluster
+  readonly visitors: () => readonly Visitor[]
+  readonly reload: (visitor: Visitor) => void
+  /** Mean ms between two faults. */
+  readonly meanMs: number
+}
+
+export class Faults {
+  readonly kinds: readonly FaultKind[]
+  readonly #options: FaultOptions
+  readonly #random: Random
+  readonly #hand = new Process("fault")
+  #rates = { lost: 0, twice: 0, late: 0 }
+  #active = true
+
+  constructor(options: FaultOptions) {
+    this.#options = options
+    this.#random = new Random(options.world.seed, "faults")
+    this.kinds = faultKinds.filter(() => this.#random.happens(0.55))
+  }
+
+  start(): void {
+    const random = this.#random
+    if (this.kinds.includes("mesh messages lost")) this.#rates.lost = random.pick([0.02, 0.1, 0.3])
+    if (this.kinds.includes("mesh messages twice")) this.#rates.twice = random.pick([0.05, 0.2, 0.5])
+    if (this.kinds.includes("mesh messages late")) this.#rates.late = random.pick([0.05, 0.2])
+    this.#next()
+  }
+
+  #next(): void {
+    const ms = -Math.log(1 - this.#random.unit()) * this.#options.meanMs
+    this.#options.world.plan(this.#hand, ms, "world", "", () => {
+      if (!this.#active) return
+      const sudden = this.kinds.filter((kind) => !kind.startsWith("mesh messages"))
+      if (sudden.length > 0) this.#strike(this.#random.pick(sudden))
+      this.#next()
+    })
+  }
+
+  /** The fate of one whole mesh message. `t`: its type, undefined for chunks and the link's own frames. */
+  fate(t: string | undefined): Fate {
+    if (!this.#active || t === undefined || !tampered.has(t)) return "pass"
+    const roll = this.#random.unit()
+    const { lost, twice, late } = this.#rates
+    const { world } = this.#options
+    const hit = (kind: FaultKind, fate: Fate): Fate => {
+      world.count(`fault: ${kind}`)
+      world.count(`fault: ${kind}: ${t}`)
+      world.tell("fault", () => `${kind}: ${t}`)
+      return fate
+    }
+    if (roll < lost) return hit("mesh messages lost", "drop")
+    if (roll < lost + twice) return hit("mesh messages twice", "twice")
+    if (roll < lost + twice + late) return hit("mesh messages late", "late")
+    return "pass"
+  }
+
+  /** A duration: mostly short, sometimes beyond every timeout of the product. */
+  #while(): number {
+    const random = this.#random
+    return random.happens(0.25) ? random.between(10_000, 45_000) : random.between(20, 5_000)
+  }
+
+  #later(ms: number, run: () => void): void {
+    this.#options.world.plan(this.#hand, ms, "world", "", run)
+  }
+
+  #did(kind: FaultKind, what: string): void {
+    this.#options.world.count(`fault: ${kind}`)
+    this.#options.world.tell("fault", `${kind}: ${what}`)
+  }
+
+  #strike(kind: FaultKind): void {
+    const { world, network, cluster, visitors, reload } = this.#options
+    const random = this.#random
+    const pops = [...cluster.pops.keys()]
+    const pop = random.pick(pops)
+    const other = random.pick(pops.filter((id) => id !== pop))
+    switch (kind) {
+      case "client socket cut":
+      case "client socket half-open":
+      case "mesh link cut":
+      case "mesh link half-open": {
+        const wires = [...network.wires].filter((wire) => kind.startsWith(wire.kind))
+        if (wires.length === 0) return
+        const half = kind.endsWith("half-open")
+        const told = half ? (random.happens(0.5) ? [true, false] : [false, true]) : [true, true]
+        const wire = random.pick(wires) as Wire<string | Uint8Array>
+        this.#did(kind, `${wire.ends[0].place} – ${wire.ends[1].place}`)
+        network.cut(wire, told as [boolean, boolean])
+        return
+      }
+      case "partition":
+      case "one-way partition": {
+        this.#did(kind, `${pop} ${kind === "partition" ? "–" : "→"} ${other}`)
+        network.block(pop, other, true)
+        if (kind === "partition") network.block(other, pop, true)
+        this.#later(this.#while(), () => {
+          network.block(pop, other, false)
+          network.block(other, pop, false)
+          world.tell("fault", `${pop} – ${other} heals`)
+        })
+        return
+      }
+      case "client cut off": {
+        const { name } = random.pick(visitors())
+        this.#did(kind, `${name} – ${pop}`)
+        network.block(name, pop, true)
+        if (random.happens(0.6)) network.block(pop, name, true)
+        this.#later(this.#while(), () => {
+          network.block(name, pop, false)
+          network.block(pop, name, false)
+        })
+        return
+      }
+      case "process crash":
+      case "machine crash":
+        if (!cluster.pop(pop).up) return
+        this.#did(kind, pop)
+        cluster.crash(pop, kind === "machine crash")
+        this.#later(random.happens(0.3) ? random.between(5_000, 30_000) : random.between(10, 2_000), () => {
+          if (!cluster.pop(pop).up) cluster.start(pop)
+        })
+        return
+      case "process stall": {
+        const { process } = cluster.pop(pop)
+        if (process?.state !== "alive") return
+        this.#did(kind, pop)
+        world.stall(process)
+        this.#later(this.#while(), () => {
+          world.tell("fault", `${process.name} resumes`)
+          world.resume(process)
+        })
+        return
+      }
+      case "client stall": {
+        const visitor = random.pick(visitors())
+        if (visitor.process.state !== "alive") return
+        const ms = this.#while()
+        this.#did(kind, visitor.name)
+        world.stall(visitor.process)
+        visitor.lostMs += ms
+        this.#later(ms, () => world.resume(visitor.process))
+        return
+      }
+      case "clock jump": {
+        const process = random.happens(0.7) ? cluster.pop(pop).process : random.pick(visitors()).process
+        if (process === undefined) return
+        process.skewMs = random.between(-120_000, 120_000)
+        this.#did(kind, `${process.name} is off by ${Math.round(process.skewMs)} ms`)
+        return
+      }
+      case "disk trouble": {
+        const { faults } = cluster.pop(pop).disk
+        this.#did(kind, pop)
+        faults.failBefore = random.pick([0, 0.05, 0.2])
+        faults.failAfter = random.pick([0, 0.05, 0.2])
+        faults.failLate = random.pick([0, 0.05, 0.2])
+        faults.slow = random.pick([0, 0.02, 0.1])
+        faults.slowFlush = random.pick([0, 0.05, 0.3])
+        this.#later(random.between(200, 6_000), () => Object.assign(faults, { ...noDiskFaults(), full: faults.full }))
+        return
+      }
+      case "disk full": {
+        const { faults } = cluster.pop(pop).disk
+        this.#did(kind, pop)
+        faults.full = true
+        this.#later(random.between(100, 4_000), () => (faults.full = false))
+        return
+      }
+      case "client reload":
+        this.#did(kind, "")
+        reload(random.pick(visitors()))
+        return
+      default:
+    }
+  }
+
+  /** No more faults, and those that last are over. */
+  stop(): void {
+    const { world, network, cluster, visitors } = this.#options
+    this.#active = false
+    world.tell("fault", "the faults stop; everything heals")
+    for (const way of network.blockedWays()) {
+      const [from, to] = way.split(">") as [string, string]
+      network.block(from, to, false)
+    }
+    for (const pop of cluster.pops.values()) {
+      Object.assign(pop.disk.faults, noDiskFaults())
+      if (pop.process !== undefined) world.resume(pop.process)
+      if (!pop.up) cluster.start(pop.id)
+    }
+    for (const visitor of visitors()) world.resume(visitor.process)
+  }
+}

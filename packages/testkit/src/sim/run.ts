@@ -1,0 +1,310 @@
+import type { Limits } from "@sojourn/core"
+import { mayUse } from "./app.ts"
+import { Cluster, Pop } from "./cluster.ts"
+import { Disk, productRules, type Change, type DiskSeams } from "./disk.ts"
+import { Faults } from "./faults.ts"
+import { Ledger } from "./ledger.ts"
+import { meshType, meshDescribe } from "./mesh-tap.ts"
+import type { Mutant } from "./mutants.ts"
+import { Network } from "./network.ts"
+import { Oracle, Violation, violated } from "./oracle.ts"
+import { Random } from "./random.ts"
+import { Visitor } from "./visitor.ts"
+import { Wiretap, type Tapped } from "./wiretap.ts"
+import { describeThrown, World } from "./world.ts"
+import type { UpgradeRequest } from "./cluster.ts"
+
+/**
+ * One run of the whole-cluster simulation: everything about it follows from its seed.
+ *
+ * It has three parts: faults and work together for at least `steps` steps; then the faults stop, no new work comes, and every open call must
+ * be answered; then everyone makes one more call on each actor, all of which must succeed, and the world must become calm: no grant
+ * unconfirmed, the home's pointer right, every client's view equal to the state.
+ */
+export interface RunOptions {
+  readonly seed: number
+  readonly steps: number
+  readonly mutant?: Mutant
+  /** Keeps the story; slower. */
+  readonly verbose?: boolean
+  readonly storyMax?: number
+}
+
+export interface RunResult {
+  readonly seed: number
+  readonly steps: number
+  readonly virtualMs: number
+  readonly digest: string
+  readonly counts: ReadonlyMap<string, number>
+  readonly calls: number
+  readonly acknowledged: number
+  readonly moves: number
+  /** What was found; undefined: nothing. */
+  readonly finding: Error | undefined
+  readonly story: readonly string[]
+}
+
+const popNames = ["bos", "fra", "nrt", "pvd"]
+/** One-way ms between them, as light and fibre have it. */
+const distances: Readonly<Record<string, number>> = {
+  "bos fra": 41,
+  "bos nrt": 75,
+  "bos pvd": 1,
+  "fra nrt": 65,
+  "fra pvd": 41,
+  "nrt pvd": 75,
+}
+
+/** True ms after which the settling world must be calm. */
+const settleMsMax = 150_000
+
+export async function run(options: RunOptions): Promise<RunResult> {
+  const world = new World(options.seed, options)
+  const rejected = (reason: unknown): void => world.found(new Error(`a promise of the product was left rejected: ${describeThrown(reason)}`))
+  process.on("unhandledRejection", rejected)
+  try {
+    return await new Run(world, options).go()
+  } finally {
+    process.off("unhandledRejection", rejected)
+  }
+}
+
+class Run {
+  readonly #world: World
+  readonly #options: RunOptions
+  readonly #random: Random
+  readonly #network: Network
+  readonly #oracle: Oracle
+  readonly #ledger: Ledger
+  readonly #tap: Wiretap
+  readonly #cluster: Cluster
+  readonly #faults: Faults
+  readonly #pops: readonly Pop[]
+  readonly #keys: readonly string[]
+  readonly #pace: number
+  readonly #tickets = new Map<string, string[]>()
+  #visitors: Visitor[] = []
+  readonly #gone: Visitor[] = []
+
+  constructor(world: World, options: RunOptions) {
+    this.#world = world
+    this.#options = options
+    const random = (this.#random = new Random(options.seed, "run"))
+    const names = popNames.slice(0, random.pick([2, 3, 3, 3, 4]))
+    this.#network = new Network(world, (from, to) => this.#delay(from, to))
+    this.#network.jitter = random.pick([0, 0.1, 0.5, 3])
+    this.#oracle = new Oracle(names)
+    this.#ledger = new Ledger(this.#oracle)
+    this.#tap = new Wiretap(world, this.#oracle)
+    this.#pops = names.map((id) => new Pop(id, this.#disk(id)))
+    const homes = names.filter(() => random.happens(0.7))
+    const users = ["ada", "bob", "cy"].slice(0, 1 + random.int(3))
+    this.#keys = Array.from({ length: 1 + random.int(4) }, (_, i) => {
+      const members = users.filter(() => random.happens(0.6))
+      const home = random.happens(0.4) ? `~${random.pick(names)}` : ""
+      return `${i}.${(members.length === 0 ? users : members).join("+")}${home}`
+    })
+    this.#pace = random.pick([60, 200, 200, 600, 1500])
+    this.#cluster = new Cluster({
+      world,
+      network: this.#network,
+      pops: this.#pops,
+      homes: homes.length === 0 ? names : homes,
+      limits: this.#limits(),
+      defect: (error) => world.found(error),
+    })
+    this.#faults = new Faults({
+      world,
+      network: this.#network,
+      cluster: this.#cluster,
+      visitors: () => this.#visitors,
+      reload: (visitor) => this.#reload(visitor),
+      meanMs: this.#pace * random.pick([4, 10, 30]),
+    })
+    this.#watch()
+    const devices = Array.from({ length: 2 + random.int(5) }, () => random.pick(users))
+    if (random.happens(0.4)) devices[0] = "mallory"
+    devices.forEach((user, i) => this.#visitor(`${user}${i}`, user))
+  }
+
+  #delay(from: string, to: string): number {
+    const near = (place: string): string => this.#visitors.find(({ name }) => name === place)?.at ?? place
+    const [a, b] = [near(from), near(to)].sort() as [string, string]
+    return (a === b ? 0 : (distances[`${a} ${b}`] ?? 50)) + (from === a || from === b ? 0.2 : 4)
+  }
+
+  /** Small bounds, so that a run of minutes passes what a deployment passes in weeks. */
+  #limits(): Partial<Limits> {
+    const random = this.#random
+    return {
+      idleMs: random.pick([300, 2_000, 30_000]),
+      journalEntriesMax: random.pick([4, 16, 512]),
+      tailEntriesMax: random.pick([3, 10, 256]),
+      meshChunkBytes: random.pick([700, 4_096, 65_536, 65_536]),
+      followQuietMs: random.pick([200, 2_000, 10_000]),
+      residentsMax: random.pick([1, 3, 10_000, 10_000]),
+    }
+  }
+
+  #disk(pop: string): Disk {
+    const { mutant } = this.#options
+    const seams: DiskSeams = { rules: productRules, eager: false, ...mutant?.seams }
+    const oracle = this.#oracle
+    const world = this.#world
+    const disk = new Disk(world, pop, seams, {
+      visible: (change: Change) => world.judge(() => oracle.visible(change)),
+      durable: (change: Change) => world.judge(() => oracle.durable(change)),
+      undone: (changes) => world.judge(() => oracle.undone(changes)),
+    })
+    oracle.watchDisk(pop, disk.visible, disk.durable)
+    mutant?.haunt?.(world, disk)
+    return disk
+  }
+
+  #watch(): void {
+    const world = this.#world
+    this.#network.watch<string>("client", {
+      sent: (wire, end, text) => {
+        wire.note ??= this.#tapped(wire.request as UpgradeRequest)
+        world.judge(() => (end === 0 ? this.#tap.made(wire, text) : this.#tap.leaves(wire, text)))
+      },
+      got: (wire, end, text) => {
+        if (end === 0) world.judge(() => this.#tap.arrived(wire, text))
+      },
+      describe: (text) => this.#tap.describe(text),
+    })
+    this.#network.watch<Uint8Array>("mesh", {
+      sent: (_wire, _end, bytes) => {
+        const t = meshType(bytes)
+        if (t !== undefined) world.count(`mesh message: ${t}`)
+      },
+      tamper: (_wire, _end, bytes) => this.#faults.fate(meshType(bytes)),
+      describe: meshDescribe,
+    })
+  }
+
+  #tapped({ client }: UpgradeRequest): Tapped {
+    const visitor = [...this.#visitors, ...this.#gone].find(({ name }) => name === client)
+    return { client, principal: visitor?.user ?? "nobody", channels: new Map() }
+  }
+
+  #visitor(name: string, user: string): Visitor {
+    const visitor = new Visitor({
+      name,
+      user,
+      keys: user === "mallory" ? this.#keys : this.#keys.filter((key) => mayUse(key, user)),
+      world: this.#world,
+      network: this.#network,
+      cluster: this.#cluster,
+      oracle: this.#oracle,
+      ledger: this.#ledger,
+      pace: this.#pace,
+      tickets: this.#tickets,
+    })
+    this.#visitors.push(visitor)
+    if (this.#world.random.happens(0.5)) visitor.process.rate = this.#world.random.between(0.98, 1.02)
+    return visitor
+  }
+
+  /** The page is loaded again: what was pending is nobody's any more, and the user comes back as a new session. */
+  #reload(visitor: Visitor): void {
+    this.#world.kill(visitor.process)
+    this.#network.died(visitor.process, false)
+    this.#gone.push(visitor)
+    this.#visitors = this.#visitors.filter((one) => one !== visitor)
+    const next = this.#visitor(`${visitor.name}x`, visitor.user)
+    next.start()
+  }
+
+  async go(): Promise<RunResult> {
+    const world = this.#world
+    for (const pop of this.#pops) {
+      this.#cluster.start(pop.id)
+      if (pop.process && this.#random.happens(0.5)) pop.process.rate = this.#random.between(0.98, 1.02)
+    }
+    for (const visitor of this.#visitors) visitor.start()
+    this.#faults.start()
+    await this.#until(() => world.steps >= this.#options.steps, Infinity, "")
+    for (const visitor of this.#visitors) visitor.calm()
+    this.#faults.stop()
+    await this.#until(
+      () => this.#visitors.every(({ open }) => open.size === 0),
+      settleMsMax,
+      "calls are open although nothing is in their way",
+    )
+    await this.#lastCalls()
+    await this.#until(() => this.#unsettled() === undefined, settleMsMax, () => this.#unsettled() ?? "")
+    await this.#until(() => this.#viewsLag() === undefined, 30_000, () => this.#viewsLag() ?? "")
+    world.judge(() => this.#ledger.close())
+    return {
+      seed: this.#options.seed,
+      steps: world.steps,
+      virtualMs: world.time,
+      digest: world.digest,
+      counts: world.counts,
+      calls: this.#ledger.calls.length,
+      acknowledged: this.#ledger.acknowledged,
+      moves: [...this.#oracle.histories.values()].reduce((sum, { moves }) => sum + moves, 0),
+      finding: world.finding,
+      story: world.story,
+    }
+  }
+
+  /** Steps until `done`, or until something was found; past `withinMs` that is a finding itself. */
+  async #until(done: () => boolean, withinMs: number, what: string | (() => string)): Promise<void> {
+    const world = this.#world
+    const end = world.time + withinMs
+    for (let i = 0; world.finding === undefined && (i % 10 !== 0 || !done()); i++) {
+      if (i % 50 === 0) world.judge(() => this.#visitors.forEach((visitor) => visitor.checkBounds()))
+      if (!(await world.step())) return void world.judge(() => violated("G10", "the world has nothing left to do"))
+      if (world.time > end)
+        world.judge(() => violated("G10", `${Math.round(withinMs / 1000)} s after the faults stopped: ${typeof what === "string" ? what : what()}`))
+    }
+  }
+
+  async #lastCalls(): Promise<void> {
+    const world = this.#world
+    if (world.finding !== undefined) return
+    const failed: string[] = []
+    let open = 0
+    for (const visitor of this.#visitors)
+      for (const key of this.#keys) {
+        if (!mayUse(key, visitor.user)) continue
+        for (const call of [() => visitor.act(key, "add", 60_000), () => visitor.look(key, 60_000)]) {
+          open++
+          void call().then((ok) => {
+            open--
+            if (!ok) failed.push(`${visitor.name} on ${key}`)
+          })
+        }
+      }
+    await this.#until(() => open === 0, settleMsMax, "the last calls are not answered")
+    if (failed.length > 0) world.judge(() => violated("G10", `with no fault left, calls fail: ${failed.join(", ")}`))
+  }
+
+  #unsettled(): string | undefined {
+    for (const { actor, home } of this.#oracle.histories.values()) {
+      if (home === undefined) continue
+      const records = this.#pops.map(({ id }) => ({ id, record: this.#oracle.record("durable", id, actor) }))
+      const granted = records.find(({ record }) => record?.k === "GRANTED")
+      if (granted !== undefined) return `${granted.id}'s grant of ${actor} is not confirmed`
+      const owner = records.find(({ record }) => record?.k === "OWNED")
+      const atHome = records.find(({ id }) => id === home)?.record
+      if (owner === undefined) return `${actor} has no owner`
+      if (owner.id !== home && (atHome?.k !== "PTR" || atHome.to !== owner.id || atHome.e !== owner.record?.e))
+        return `${actor} is at ${owner.id}; its home ${home} points to ${JSON.stringify(atHome)}`
+    }
+    return undefined
+  }
+
+  #viewsLag(): string | undefined {
+    try {
+      for (const visitor of this.#visitors) if (visitor.user !== "mallory") visitor.closeViews()
+      return undefined
+    } catch (error) {
+      if (error instanceof Violation) return error.message
+      throw error
+    }
+  }
+}
+
