@@ -86,7 +86,8 @@ async function runStage(stage, node, msMax) {
         "--conditions=sojourn-source",
         "--test",
         `--test-concurrency=${stage.concurrency}`,
-        // Ends a hung file by name, a little before the stage as a whole would be ended without one.
+        `--import=${new URL("test-end.mjs", import.meta.url)}`,
+        // Fails a hung test by name, a little before the stage as a whole is ended without one.
         `--test-timeout=${Math.round(msMax * 0.9)}`,
         "--test-reporter=spec",
         "--test-reporter-destination=stdout",
