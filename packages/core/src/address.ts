@@ -15,6 +15,7 @@ export interface Address {
 
 const namePattern = /^[a-z][A-Za-z0-9_-]{0,63}$/
 const encoder = new TextEncoder()
+const actorBytesMax = frameLimits.nameCharsMax + 1 + frameLimits.keyBytesMax
 
 export function addressId(name: string, key: string): string {
   if (!namePattern.test(name))
@@ -26,6 +27,17 @@ export function addressId(name: string, key: string): string {
       `an actor's key must be 1 to ${frameLimits.keyBytesMax} bytes of well-formed text without NUL; this one has ${bytes}`,
     )
   return `${name}/${key}`
+}
+
+/** An actor id as a store's key: its UTF-8 bytes. Never contains a zero byte, so a store may build longer keys behind one. */
+export function actorKey(id: string): Uint8Array {
+  const bytes = encoder.encode(id)
+  if (bytes.length === 0 || bytes.length > actorBytesMax || bytes.includes(0) || !id.isWellFormed())
+    throw new SojournError(
+      "BAD_KEY",
+      `an actor id must be 1 to ${actorBytesMax} bytes of well-formed text without NUL; this one has ${bytes.length}`,
+    )
+  return bytes
 }
 
 export function parseAddress(id: string): Address {

@@ -82,14 +82,19 @@ export class Caller {
       return Promise.reject(new SojournError("QUEUE_FULL", `${underWayMax} server calls to ${this.#id} are under way`))
     const p = codec.encode(args)
     return new Promise((resolve, reject) => {
-      const body =
-        kind === "call" ? { c: this.#next++, a: name, p } : { q: ++this.#queries, after: this.#next - 1, n: name, p }
-      const deadline = this.#o.clock.mono() + this.#o.callMsMax
-      const waiting: Waiting = { body, kind, resolve, reject, deadline }
-      this.#waiting.set(keyOf(waiting), waiting)
+      const { clock, callMsMax, host } = this.#o
+      const common = { resolve, reject, deadline: clock.mono() + callMsMax }
+      if (kind === "call") {
+        const body: CallBody = { c: this.#next++, a: name, p }
+        this.#waiting.set(`c${body.c}`, { ...common, kind, body })
+        if (this.#attach) host.receive(this.#attach, { t: "call", ch: 0, ...body })
+      } else {
+        const body: QueryBody = { q: ++this.#queries, after: this.#next - 1, n: name, p }
+        this.#waiting.set(`q${body.q}`, { ...common, kind, body })
+        if (this.#attach) host.receive(this.#attach, { t: "query", ch: 0, ...body })
+      }
       this.#watch()
       if (!this.#attach) this.#open()
-      else this.#o.host.receive(this.#attach, "c" in body ? { t: "call", ch: 0, ...body } : { t: "query", ch: 0, ...body })
     })
   }
 
@@ -209,10 +214,6 @@ export class Caller {
     this.#waiting = new Map()
     for (const one of waiting) one.reject(error)
   }
-}
-
-function keyOf(waiting: Waiting): string {
-  return "c" in waiting.body ? `c${waiting.body.c}` : `q${waiting.body.q}`
 }
 
 function settle(waiting: Waiting, frame: { ok?: Encoded; err?: Parameters<typeof SojournError.fromWire>[0] }): void {

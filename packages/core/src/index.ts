@@ -21,8 +21,25 @@ export type {
   Pointer,
   PullDecision,
 } from "./record.ts"
-export { emptyBody } from "./store.ts"
+export { emptyBody, listLimitMax } from "./store.ts"
 export type { Body, FirstWrite, Grant, Listed, PeerMemory, PullAnswer, Store, StoreOpener, Write } from "./store.ts"
+export { memory, memoryDisk, memoryStore } from "./memory-store.ts"
+export type { MemoryActor, MemoryDisk, MemoryStoreOptions } from "./memory-store.ts"
+
+// For engines of stores: the operations over an actor's rows.
+export {
+  checkIn,
+  claimIn,
+  commitIn,
+  compactIn,
+  confirmIn,
+  installIn,
+  learnIn,
+  loadIn,
+  ownershipRules,
+  pullIn,
+} from "./store-ops.ts"
+export type { ActorRows, OwnershipRules } from "./store-ops.ts"
 
 // What comes in by parameter.
 export type { Chance, Clock, CoreEvent, EventSink, MeshDialer, Pipe, PipeReader, Primitives, Undo } from "./ports.ts"
@@ -30,7 +47,7 @@ export { defaultLimits, withLimits } from "./limits.ts"
 export type { Limits } from "./limits.ts"
 
 // Addresses and the mesh's vocabulary.
-export { addressId, homeOf, parseAddress } from "./address.ts"
+export { actorKey, addressId, homeOf, parseAddress } from "./address.ts"
 export type { Address } from "./address.ts"
 export { isBulk } from "./mesh-messages.ts"
 export type { MeshMessage, Principal } from "./mesh-messages.ts"

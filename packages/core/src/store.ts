@@ -14,7 +14,8 @@ import type {
  * unknown unless the error says `outcome: "not-executed"`; the caller then claims anew before anything else.
  *
  * Operations on one actor may be called concurrently and take effect in the order in which they were called; operations on different
- * actors are independent. The engine never looks into `snapshot` and `entries`: they are bytes.
+ * actors are independent. The engine never looks into `snapshot` and `entries`: they are bytes, copied on the way in and out.
+ * An id that `addressId` could not have made rejects with BAD_KEY.
  *
  * The conformance suite in `testkit` is the definition; this text is its summary.
  */
@@ -40,9 +41,15 @@ export interface Store {
   load(actor: string): Promise<{ readonly record: OwnershipRecord; readonly body: Body } | undefined>
   /** Only the record. Must be cheap: every attach reads it. */
   peek(actor: string): Promise<OwnershipRecord | undefined>
-  /** Replaces snapshot and the entries up to revision `upTo` (the snapshot's own) in one step; fenced like a commit, by e and f. */
+  /**
+   * Replaces snapshot and the entries up to revision `upTo` (the snapshot's own) in one step; fenced like a commit, by e and f. Rejects
+   * with a RangeError where `upTo` is past the record's revision or before the stored snapshot's.
+   */
   compact(actor: string, fence: Omit<Fence, "v">, snapshot: Uint8Array, upTo: number): Promise<boolean>
-  /** Actors in key order after `after`, at most `limit` (1 to 1,000); `k` narrows to one kind of record. */
+  /**
+   * Actors in the byte order of their UTF-8 ids after `after`, at most `limit` (1 to 1,000); `k` narrows to one kind of record. An actor
+   * whose record is corrupt is left out: only its own operations reject.
+   */
   list(options: {
     readonly after?: string
     readonly limit: number
@@ -64,6 +71,9 @@ export interface Body {
 }
 
 export const emptyBody: Body = { snapshot: undefined, entries: [] }
+
+/** Entries of one page of `list`. */
+export const listLimitMax = 1_000
 
 /** `entries[i]` is the journal entry of revision `fence.v + 1 + i`; at least one. `h` is the hash after the last. */
 export interface Write {

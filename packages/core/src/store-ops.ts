@@ -1,0 +1,158 @@
+import { SojournError } from "@sojourn/protocol"
+
+import {
+  decideCheck,
+  decideClaim,
+  decideCommit,
+  decideConfirm,
+  decideInstall,
+  decideLearn,
+  decidePull,
+  type ClaimAnswer,
+  type CommitAnswer,
+  type Decision,
+  type Fence,
+  type InstallDecision,
+  type OwnershipRecord,
+} from "./record.ts"
+import { emptyBody, type Body, type FirstWrite, type Grant, type PullAnswer, type Write } from "./store.ts"
+
+/**
+ * The ownership operations for engines that can run code inside their atomic step (memory, LMDB): what of an actor's rows each one
+ * reads and writes once `record.ts` has decided. An engine brings `ActorRows` and the atomic, durable step around the call; it decides
+ * nothing itself.
+ *
+ * Each function reads and decides before its first write, so that whatever it throws (a corrupt row, a broken invariant) leaves the
+ * actor as it was.
+ */
+export interface ActorRows {
+  record(): OwnershipRecord | undefined
+  /** Empty where none is stored. Throws CORRUPT_RECORD where parts are missing. */
+  body(): Body
+  /** Revision of the stored snapshot: the first journal entry is the next one. */
+  snapshotRevision(): number
+  putRecord(record: OwnershipRecord): void
+  /** Replaces the whole body; its last entry is of revision `v`. */
+  putBody(body: Body, v: number): void
+  /** Adds the entries of revisions `after + 1`, `after + 2`, … */
+  append(after: number, entries: readonly Uint8Array[]): void
+  /** Replaces the snapshot and removes the entries up to its revision. */
+  putSnapshot(snapshot: Uint8Array, revision: number): void
+  /** Removes every byte of the body. */
+  dropBody(): void
+}
+
+/**
+ * The decisions, as a value: a test or the simulator plants a wrong one to see that it is caught. Production engines take `ownershipRules`.
+ */
+export interface OwnershipRules {
+  readonly claim: typeof decideClaim
+  readonly commit: typeof decideCommit
+  readonly check: typeof decideCheck
+  readonly pull: typeof decidePull
+  readonly install: typeof decideInstall
+  readonly confirm: typeof decideConfirm
+  readonly learn: typeof decideLearn
+  /** Whether the body stays beside this record. A tombstone keeps none; GRANTED keeps it until the grantee confirmed (M8). */
+  readonly keepsBody: (record: OwnershipRecord) => boolean
+}
+
+export const ownershipRules: OwnershipRules = {
+  claim: decideClaim,
+  commit: decideCommit,
+  check: decideCheck,
+  pull: decidePull,
+  install: decideInstall,
+  confirm: decideConfirm,
+  learn: decideLearn,
+  keepsBody: (record) => record.k !== "PTR",
+}
+
+export function claimIn(rows: ActorRows, rules: OwnershipRules, home: boolean): ClaimAnswer & { readonly body: Body } {
+  const decision = rules.claim(rows.record(), home)
+  const body = decision.answer.kind === "claimed" ? rows.body() : emptyBody
+  write(rows, rules, decision)
+  return { ...decision.answer, body }
+}
+
+export function commitIn(rows: ActorRows, rules: OwnershipRules, fence: Fence, { entries, h }: Write): CommitAnswer {
+  if (entries.length === 0) throw new RangeError("a commit has at least one journal entry")
+  const decision = rules.commit(rows.record(), fence, entries.length, h)
+  write(rows, rules, decision)
+  if (decision.answer.kind === "committed") rows.append(fence.v, entries)
+  return decision.answer
+}
+
+export function checkIn(rows: ActorRows, rules: OwnershipRules, fence: Omit<Fence, "v">): boolean {
+  return rules.check(rows.record(), fence)
+}
+
+export function pullIn(rows: ActorRows, rules: OwnershipRules, home: boolean, to: string): PullAnswer {
+  const decision = rules.pull(rows.record(), home, to)
+  const { answer } = decision
+  const granted: PullAnswer = answer.kind === "grant" ? { ...answer, body: rows.body() } : answer
+  write(rows, rules, decision)
+  return granted
+}
+
+export function installIn(
+  rows: ActorRows,
+  rules: OwnershipRules,
+  home: boolean,
+  grant: Grant,
+  first: FirstWrite | undefined,
+): InstallDecision {
+  const entries = first?.entries ?? []
+  const h = first !== undefined && entries.length > 0 ? first.h : grant.h
+  let decision: Decision<InstallDecision>
+  try {
+    decision = rules.install(rows.record(), home, grant, first !== undefined, entries.length, h)
+  } catch (cause) {
+    if (!(cause instanceof RangeError)) throw cause
+    throw new SojournError("INVARIANT", cause.message, { outcome: "not-executed", cause })
+  }
+  write(rows, rules, decision)
+  if (decision.answer.kind === "installed") {
+    const { snapshot } = grant.body
+    rows.putBody({ snapshot, entries: [...grant.body.entries, ...entries] }, decision.answer.record.v)
+  }
+  return decision.answer
+}
+
+export function confirmIn(rows: ActorRows, rules: OwnershipRules, from: string, e: number): { readonly acked: boolean } {
+  return write(rows, rules, rules.confirm(rows.record(), from, e))
+}
+
+export function learnIn(rows: ActorRows, rules: OwnershipRules, to: string, e: number): { readonly e: number } {
+  return write(rows, rules, rules.learn(rows.record(), to, e))
+}
+
+/** `upTo` is the snapshot's revision: not past what is committed, not before what the stored snapshot already covers. */
+export function compactIn(
+  rows: ActorRows,
+  rules: OwnershipRules,
+  fence: Omit<Fence, "v">,
+  snapshot: Uint8Array,
+  upTo: number,
+): boolean {
+  const record = rows.record()
+  if (!rules.check(record, fence) || record?.k !== "OWNED") return false
+  const from = rows.snapshotRevision()
+  if (upTo < from || upTo > record.v)
+    throw new RangeError(`a snapshot of revision ${upTo} cannot replace the journal from ${from} to ${record.v}`)
+  rows.putSnapshot(snapshot, upTo)
+  return true
+}
+
+export function loadIn(rows: ActorRows): { readonly record: OwnershipRecord; readonly body: Body } | undefined {
+  const record = rows.record()
+  return record === undefined ? undefined : { record, body: record.k === "PTR" ? emptyBody : rows.body() }
+}
+
+function write<A>(rows: ActorRows, rules: OwnershipRules, { record, answer }: Decision<A>): A {
+  if (record !== undefined) {
+    rows.putRecord(record)
+    if (!rules.keepsBody(record)) rows.dropBody()
+  }
+  return answer
+}
