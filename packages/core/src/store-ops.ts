@@ -119,7 +119,12 @@ export function installIn(
   return decision.answer
 }
 
-export function confirmIn(rows: ActorRows, rules: OwnershipRules, from: string, e: number): { readonly acked: boolean } {
+export function confirmIn(
+  rows: ActorRows,
+  rules: OwnershipRules,
+  from: string,
+  e: number,
+): { readonly acked: boolean } {
   return write(rows, rules, rules.confirm(rows.record(), from, e))
 }
 
