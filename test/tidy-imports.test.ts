@@ -33,7 +33,10 @@ function wrongImports(role: string, source: Source): readonly string[] {
   return importsOf(source).flatMap(({ specifier, line }) => {
     const at = `${source.path}:${line}`
     if (specifier.startsWith(".")) {
-      return targetOf(source, specifier).startsWith(home) ? [] : [`${at} reaches out of its package: ${specifier}`]
+      const target = targetOf(source, specifier)
+      if (!target.startsWith(home)) return [`${at} reaches out of its package: ${specifier}`]
+      const wantsTest = !source.isTest && parse(target, "").isTest
+      return wantsTest ? [`${at} imports what is only for tests: ${specifier}`] : []
     }
     const name = packageOf(specifier)
     if (name === undefined || !name.startsWith("@sojourn/") || allowed.has(name)) return []
@@ -60,6 +63,9 @@ import { own } from "./own.ts"`
   assert.equal(wrongImports("storage-x", parse("packages/storage-x/src/x.ts", suite)).length, 1)
   assert.equal(wrongImports("storage-x", parse("packages/storage-x/src/x.test.ts", suite)).length, 0)
   assert.equal(wrongImports("core", parse("packages/core/src/x.test.ts", suite)).length, 1)
+  const fake = `import { fake } from "./testing/fake.ts"`
+  assert.equal(wrongImports("core", parse("packages/core/src/x.ts", fake)).length, 1)
+  assert.equal(wrongImports("core", parse("packages/core/src/x.test.ts", fake)).length, 0)
   assert.equal(wrongImports("gossip", parse("packages/gossip/src/x.ts", "")).length, 1)
 })
 

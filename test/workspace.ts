@@ -32,6 +32,7 @@ export type Package = {
 export type Source = {
   /** From the workspace's root, with forward slashes. */
   readonly path: string
+  /** A test, or in a `testing` folder, where a package keeps what only its own tests use. Neither is built. */
   readonly isTest: boolean
   readonly tree: ts.SourceFile
 }
@@ -77,7 +78,7 @@ export function sourcesBelow(folder: string): readonly Source[] {
 
 export function parse(path: string, text: string): Source {
   const tree = ts.createSourceFile(path, text, ts.ScriptTarget.Latest, true)
-  return { path, isTest: /\.test\.[mc]?tsx?$/.test(path), tree }
+  return { path, isTest: /\.test\.[mc]?tsx?$|\/src\/testing\//.test(path), tree }
 }
 
 export function lineOf(node: ts.Node): number {
