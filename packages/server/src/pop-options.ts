@@ -1,0 +1,169 @@
+import { SojournError } from "@sojourn/protocol"
+import {
+  withLimits,
+  type App,
+  type EventSink,
+  type Limits,
+  type MeshPeer,
+  type Principal,
+  type StoreOpener,
+} from "@sojourn/core"
+
+/** What `authenticate` sees of a connection. */
+export interface ConnectRequest {
+  readonly url: string
+  readonly headers: Readonly<Record<string, string | undefined>>
+  /** The socket's peer: behind a proxy, the proxy. */
+  readonly ip: string
+}
+
+export interface PopOptions<D> {
+  /** What `setup` returned. */
+  readonly app: App<D>
+  /** This POP's name: 1 to 32 of a–z, 0–9 and `-`, beginning with a letter. Never another POP's, never one whose store was lost. */
+  readonly id: string
+  readonly region: string
+  readonly storage: StoreOpener
+  /** Other POPs. Absent: this one stands alone. */
+  readonly mesh?: {
+    /** At least 16 characters each, the same on every POP. The first signs, each is accepted: so they rotate. */
+    readonly secret: string | readonly string[]
+    /** Every POP; this one may be among them. `url`: `ws:` or `wss:`, reachable from here. */
+    readonly peers: readonly MeshPeer[]
+    /** POPs where actors come into being whose key names none. The same list everywhere, and never changed. */
+    readonly homes?: readonly string[]
+    /** Serve without having heard a peer: for the first POP of all, or when every other is gone. */
+    readonly alone?: boolean
+  }
+  /** Who this is, or null: refused. Called for each connection and each new token. Absent: nobody is let in, unless `dev`. */
+  readonly authenticate?: (
+    request: ConnectRequest,
+    token: string | undefined,
+  ) => Principal | null | Promise<Principal | null>
+  /** Lets in whoever asks, from this machine's pages, and allows a volatile store. Refuses to run with NODE_ENV=production. */
+  readonly dev?: boolean
+  /** Pages that may connect besides the same origin; `*`: every one. */
+  readonly origins?: readonly string[] | "*"
+  /** Where clients reach this POP, if its Host header does not say so. */
+  readonly publicUrl?: string
+  readonly limits?: Partial<Limits>
+  /** Every event of this node, as it happens. Must not throw. */
+  readonly onEvent?: EventSink
+  /** Default `info`. */
+  readonly logLevel?: LogLevel
+}
+
+export type LogLevel = "silent" | "error" | "warn" | "info" | "debug"
+
+/** The same, complete and consistent. */
+export interface CheckedOptions {
+  readonly limits: Limits
+  readonly secrets: readonly string[]
+  /** Without this POP. */
+  readonly peers: readonly MeshPeer[]
+  readonly homes: readonly string[]
+  readonly alone: boolean
+  readonly dev: boolean
+  readonly origins: readonly string[] | "*"
+}
+
+const popPattern = /^[a-z][a-z0-9-]{0,31}$/
+const secretCharsMin = 16
+
+function bad(message: string, cause?: unknown): never {
+  throw new SojournError("BAD_CONFIG", message, cause === undefined ? {} : { cause })
+}
+
+function checkName(what: string, name: unknown): void {
+  if (typeof name !== "string" || !popPattern.test(name))
+    bad(`${what} must be 1 to 32 of a-z, 0-9 and "-", beginning with a letter; got ${JSON.stringify(name)}`)
+}
+
+function checkUrl(what: string, url: unknown, schemes: readonly string[]): void {
+  const parsed = typeof url === "string" && URL.canParse(url) ? new URL(url) : undefined
+  if (parsed === undefined || !schemes.includes(parsed.protocol) || parsed.host === "")
+    bad(`${what} must be an absolute URL of ${schemes.join(" or ")}; got ${JSON.stringify(url)}`)
+}
+
+function checkSecrets(secret: unknown): readonly string[] {
+  const secrets: unknown[] = Array.isArray(secret) ? secret : [secret]
+  // The values are never printed: a message may be logged.
+  if (secrets.length === 0) bad("mesh.secret must hold at least one secret")
+  for (const one of secrets)
+    if (typeof one !== "string" || one.length < secretCharsMin)
+      bad(
+        `mesh.secret must be ${secretCharsMin} characters or more, the same on every POP; make one with: openssl rand -base64 32`,
+      )
+  return secrets as string[]
+}
+
+function checkPeers(id: string, peers: readonly MeshPeer[]): readonly MeshPeer[] {
+  const seen = new Set<string>()
+  for (const peer of peers) {
+    checkName("a peer's id", peer.id)
+    checkName(`the region of peer ${peer.id}`, peer.region)
+    if (peer.id !== id) checkUrl(`the url of peer ${peer.id}`, peer.url, ["ws:", "wss:"])
+    if (seen.has(peer.id)) bad(`mesh.peers names ${peer.id} twice; a POP has one id and one url`)
+    seen.add(peer.id)
+  }
+  return peers.filter((peer) => peer.id !== id)
+}
+
+function checkHomes(id: string, peers: readonly MeshPeer[], homes: readonly string[] | undefined): readonly string[] {
+  if (homes === undefined || homes.length === 0) {
+    if (peers.length === 0) return [id]
+    bad(
+      `mesh.homes is required with peers: the POPs where new actors come into being, the same list on every POP, never changed; for example ${JSON.stringify([id, ...peers.map((peer) => peer.id)])}`,
+    )
+  }
+  const pops = new Set([id, ...peers.map((peer) => peer.id)])
+  const seen = new Set<string>()
+  for (const home of homes) {
+    if (!pops.has(home)) bad(`mesh.homes names ${JSON.stringify(home)}, which is neither this POP (${id}) nor a peer`)
+    if (seen.has(home)) bad(`mesh.homes names ${home} twice`)
+    seen.add(home)
+  }
+  return homes
+}
+
+function checkLimits(limits: Partial<Limits> | undefined): Limits {
+  try {
+    return withLimits(limits)
+  } catch (error) {
+    return bad((error as Error).message, error)
+  }
+}
+
+/** Throws BAD_CONFIG naming the option, what was given and what to give. */
+export function checkOptions<D>(options: PopOptions<D>, nodeEnv: string | undefined): CheckedOptions {
+  const { id, mesh, origins } = options
+  if (typeof options.app !== "object" || options.app === null) bad("app must be what setup() returned")
+  checkName("id", id)
+  checkName("region", options.region)
+  if (typeof options.storage?.open !== "function") bad('storage must be a store to open, for example lmdb("./data")')
+  if (options.dev === true && nodeEnv === "production")
+    bad("dev: true lets in whoever asks; it does not run with NODE_ENV=production. Give authenticate instead")
+  if (options.authenticate !== undefined && typeof options.authenticate !== "function")
+    bad("authenticate must be a function (request, token) => principal or null")
+  if (origins !== undefined && origins !== "*")
+    for (const origin of origins) checkUrl("an origin", origin, ["http:", "https:"])
+  if (options.publicUrl !== undefined) checkUrl("publicUrl", options.publicUrl, ["http:", "https:", "ws:", "wss:"])
+  const peers = checkPeers(id, mesh?.peers ?? [])
+  return {
+    limits: checkLimits(options.limits),
+    secrets: mesh === undefined ? [] : checkSecrets(mesh.secret),
+    peers,
+    homes: checkHomes(id, peers, mesh?.homes),
+    alone: mesh?.alone ?? false,
+    dev: options.dev ?? false,
+    origins: origins ?? [],
+  }
+}
+
+/** A store that forgets cannot carry hand-offs: what it acknowledged and then lost would be two owners (HANDOFF.md, M12). */
+export function checkDurability(storage: StoreOpener, durability: "flushed" | "volatile", dev: boolean): void {
+  if (durability === "volatile" && !dev)
+    bad(
+      `the ${storage.kind} store forgets what it acknowledged when the process ends, so an actor could get two owners: use a durable store, for example lmdb("./data"), or dev: true for tests`,
+    )
+}

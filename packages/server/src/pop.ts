@@ -1,0 +1,137 @@
+import type { Server } from "node:http"
+import { createNode, type Authenticate, type CoreNode, type EventSink, type Store } from "@sojourn/core"
+import { createEventLog } from "./event-log.ts"
+import { createFront } from "./front.ts"
+import { createMeshDialer } from "./mesh-dialer.ts"
+import { checkDurability, checkOptions, type PopOptions } from "./pop-options.ts"
+import { chance, clock, primitives } from "./primitives.ts"
+
+/** One running POP node. */
+export interface Pop<D> {
+  readonly id: string
+  /**
+   * Opens this POP's own HTTP server, for clients, peers, health and readiness. `port` 0 takes a free one; the answer says which. Rejects
+   * with BAD_CONFIG where the port is in use.
+   */
+  listen(port: number, host?: string): Promise<{ readonly port: number }>
+  /** Takes the WebSocket upgrades of `/v1/connect` and `/v1/mesh` from a server of yours; everything else stays its own. */
+  attach(server: Server): void
+  /** Answers `/v1/health` and `/v1/ready`; undefined for any other request, which is yours. */
+  fetch(request: Request): Promise<Response | undefined>
+  /**
+   * Resolves when this POP serves: at once when it stands alone, else when it has heard a peer. Rejects with STORE_LOST when a peer
+   * remembers another store of this POP than the one it has: it will then never serve.
+   */
+  ready(): Promise<void>
+  /** Typed calls from server code to any actor, wherever it is. */
+  readonly actors: CoreNode<D>["actors"]
+  /** Sends clients elsewhere, puts actors to sleep, ends every socket, closes the store. Calling it again waits for the same end. */
+  close(): Promise<void>
+  [Symbol.asyncDispose](): Promise<void>
+}
+
+const namePattern = /^[\w@.-]{1,64}$/
+
+/** Who comes in without `authenticate`: nobody; under `dev` anybody, and a token that looks like a name is the name. */
+const refuseAll: Authenticate = () => null
+const letIn: Authenticate = (_, token) => ({
+  id: token !== undefined && namePattern.test(token) ? token : "anonymous",
+})
+
+/**
+ * Starts a POP node: opens its store, begins to dial its peers. It takes clients from `listen` or `attach` on, and serves them once
+ * `ready()` resolves; until then they are told to come back.
+ *
+ * @throws SojournError BAD_CONFIG (the message names the option and the way out), STORE_IN_USE, CORRUPT_RECORD.
+ */
+export async function createPop<D>(options: PopOptions<D>): Promise<Pop<D>> {
+  const checked = checkOptions(options, process.env["NODE_ENV"])
+  const { limits, dev, peers } = checked
+  const identity = { pop: options.id, node: chance.id(), region: options.region }
+  const log = createEventLog(options.logLevel ?? "info", identity)
+  const events: EventSink = (event) => {
+    log(event)
+    options.onEvent?.(event)
+  }
+  const store = await openStore(options, dev)
+  const node = createNode<D>({
+    ...identity,
+    app: options.app,
+    store,
+    clock,
+    chance,
+    primitives,
+    limits,
+    authenticate: options.authenticate ?? (dev ? letIn : refuseAll),
+    events,
+    ...(options.mesh === undefined
+      ? {}
+      : {
+          mesh: {
+            secret: checked.secrets,
+            peers,
+            homes: checked.homes,
+            alone: checked.alone,
+            dialer: createMeshDialer(limits, events),
+          },
+        }),
+  })
+  const front = createFront({
+    node,
+    limits,
+    identity,
+    events,
+    policy: { origins: checked.origins, publicUrl: options.publicUrl, loopback: dev },
+  })
+
+  const starting = node.start()
+  const settled = starting.then(
+    () => events({ type: "pop.started", pop: identity.pop }),
+    (error: unknown) => events({ type: "pop.start-failed", pop: identity.pop, error }),
+  )
+  let closing: Promise<void> | undefined
+  const close = async (): Promise<void> => {
+    front.shut()
+    await node.stop()
+    await settled
+    await front.close()
+    await store.close()
+    events({ type: "pop.stopped", pop: identity.pop })
+  }
+  const closeOnce = (): Promise<void> => (closing ??= close())
+
+  // With peers, starting lasts until one is heard, and they may be waiting for this one to listen.
+  if (peers.length === 0 || checked.alone)
+    try {
+      await starting
+    } catch (error) {
+      await closeOnce()
+      throw error
+    }
+
+  return {
+    id: options.id,
+    actors: node.actors,
+    async listen(port, host = "127.0.0.1") {
+      const bound = await front.listen(port, host)
+      events({ type: "pop.listening", pop: identity.pop, host, port: bound.port })
+      return bound
+    },
+    attach: (server) => front.attach(server),
+    fetch: (request) => Promise.resolve(front.fetch(request)),
+    ready: () => starting,
+    close: closeOnce,
+    [Symbol.asyncDispose]: closeOnce,
+  }
+}
+
+async function openStore<D>(options: PopOptions<D>, dev: boolean): Promise<Store> {
+  const store = await options.storage.open()
+  try {
+    checkDurability(options.storage, store.durability, dev)
+  } catch (error) {
+    await store.close()
+    throw error
+  }
+  return store
+}

@@ -1,0 +1,77 @@
+import { CLOSE_CODES } from "@sojourn/protocol"
+import type { EventSink, Pipe, PipeReader } from "@sojourn/core"
+import { WebSocket } from "ws"
+
+/** Bytes of a close frame's reason (RFC 6455 §5.5: 125 with the code). */
+const reasonBytesMax = 123
+
+/** Close codes of the library, by what they mean to a client of ours: what is wrong with a frame stays wrong when sent again. */
+const ours: Readonly<Record<number, number>> = {
+  1002: CLOSE_CODES.BAD_FRAME[0],
+  1007: CLOSE_CODES.BAD_FRAME[0],
+  1008: CLOSE_CODES.BAD_FRAME[0],
+  1009: CLOSE_CODES.FRAME_TOO_LARGE[0],
+}
+
+function shorten(reason: string): string {
+  const bytes = Buffer.from(reason)
+  if (bytes.length <= reasonBytesMax) return reason
+  return new TextDecoder().decode(bytes.subarray(0, reasonBytesMax)).replace(/\uFFFD+$/, "")
+}
+
+/** The server's sockets: the library closes a bad one by itself, before it tells anybody, so the code is put right here. */
+export class PopSocket extends WebSocket {
+  override close(code?: number, reason?: string | Buffer): void {
+    const own = code === undefined ? code : (ours[code] ?? code)
+    super.close(own, typeof reason === "string" ? shorten(reason) : reason)
+  }
+}
+
+export function socketPipe<T extends string | Uint8Array>(ws: WebSocket): Pipe<T> {
+  return {
+    send(data, done) {
+      ws.send(data, { binary: typeof data !== "string" }, () => done?.())
+    },
+    buffered: () => ws.bufferedAmount,
+    close: (code, reason) => ws.close(code, shorten(reason)),
+  }
+}
+
+/**
+ * Feeds a reader from a socket until it ends. Frames that come after this side closed are dropped: the reader has said that it is done. A
+ * reader that throws costs its own connection, not the process.
+ */
+function feed(
+  ws: WebSocket,
+  reader: { closed(code: number, reason: string): void },
+  events: EventSink,
+  onMessage: (data: Buffer, binary: boolean) => void,
+): void {
+  ws.on("message", (data, binary) => {
+    if (ws.readyState !== WebSocket.OPEN) return
+    try {
+      onMessage(data as Buffer, binary)
+    } catch (error) {
+      events({ type: "socket.reader-failed", code: "INVARIANT", error })
+      ws.close(1011, "INVARIANT")
+    }
+  })
+  ws.on("error", (error) => events({ type: "socket.error", error }))
+  ws.on("close", (code, reason) => reader.closed(code, reason.toString()))
+}
+
+export function feedText(ws: WebSocket, reader: PipeReader<string>, charsMax: number, events: EventSink): void {
+  feed(ws, reader, events, (data, binary) => {
+    if (binary) return ws.close(CLOSE_CODES.BAD_FRAME[0], "BAD_FRAME: binary frames are not of this protocol")
+    const text = data.toString()
+    if (text.length > charsMax) ws.close(CLOSE_CODES.FRAME_TOO_LARGE[0], `FRAME_TOO_LARGE: over ${charsMax} characters`)
+    else reader.message(text)
+  })
+}
+
+export function feedBytes(ws: WebSocket, reader: PipeReader<Uint8Array>, events: EventSink): void {
+  feed(ws, reader, events, (data, binary) => {
+    if (binary) reader.message(data)
+    else ws.close(CLOSE_CODES.BAD_FRAME[0], "BAD_FRAME: a mesh link carries binary frames")
+  })
+}
