@@ -1,0 +1,52 @@
+import { ActorError, actor, setup } from "@sojourn/core"
+import { applyEdit, emptyDocument, type Document, type Tally } from "./document.ts"
+import { textOf, type TextPatch } from "./pieces.ts"
+
+function edit(
+  c: { readonly state: Document },
+  writer: string,
+  n: number,
+  base: number,
+  patches: readonly TextPatch[],
+): number {
+  try {
+    return applyEdit(c.state, { writer, n, base, patches })
+  } catch (cause) {
+    if (cause instanceof RangeError) throw new ActorError("does-not-fit", cause.message)
+    throw cause
+  }
+}
+
+/** What a writer's page asks at the end: the text, and what was counted of its edits. */
+function report(
+  c: { readonly state: Document },
+  writer: string,
+): { text: string; seq: number; tally: Tally | undefined } {
+  return { text: textOf(c.state.pieces), seq: c.state.seq, tally: c.state.tallies[writer] }
+}
+
+export const notebook = actor({ state: emptyDocument, actions: { edit }, queries: { report } })
+
+const ballastChars = 4096
+
+/** A notebook with luggage, for measuring moves of a given size. */
+export const traveller = actor({
+  state: () => ({ ...emptyDocument(), ballast: [] as string[] }),
+  actions: {
+    edit,
+    /** Random, so that no compression on the way could make it lighter. */
+    load(c, bytes: number) {
+      const letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789+/"
+      c.state.ballast = []
+      for (let left = bytes; left > 0; left -= ballastChars) {
+        let piece = ""
+        for (let i = Math.min(left, ballastChars); i > 0; i--) piece += letters[Math.floor(c.random() * 64)]
+        c.state.ballast.push(piece)
+      }
+    },
+  },
+  queries: { report },
+})
+
+export const app = setup({ actors: { notebook, traveller } })
+export type App = typeof app
