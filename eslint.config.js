@@ -17,7 +17,6 @@ const always = {
   "no-self-compare": "error",
   "no-sparse-arrays": "error",
   "no-template-curly-in-string": "error",
-  "no-unreachable-loop": "error",
   "no-unsafe-finally": "error",
   "no-unsafe-optional-chaining": "error",
   "no-unused-private-class-members": "error",
@@ -70,7 +69,6 @@ export default [
       "@typescript-eslint/restrict-plus-operands": "error",
       "@typescript-eslint/return-await": ["error", "error-handling-correctness-only"],
       "@typescript-eslint/switch-exhaustiveness-check": ["error", { considerDefaultExhaustiveForUnions: true }],
-      "@typescript-eslint/unbound-method": "error",
     },
   },
 ]
