@@ -1,0 +1,59 @@
+import { SojournError, type Chance, type Clock } from "@sojourn/protocol"
+import type { Page, SocketFactory } from "./types.ts"
+
+/**
+ * The only place of the client that reads globals, each at first use: importing the package touches none, so that it loads where
+ * there is no window and no WebSocket. Everything here is a default of an option of `createClient`.
+ */
+
+export const ambientClock = (): Clock => ({
+  now: () => Date.now(),
+  mono: () => performance.now(),
+  after: (ms, fn) => {
+    // Longer ones would overflow to 1 ms (HTML, timers: a signed 32-bit number of ms); the sweep arms again.
+    const timer = setTimeout(fn, Math.min(ms, 2 ** 31 - 1))
+    return () => clearTimeout(timer)
+  },
+})
+
+export const ambientChance = (): Chance => ({
+  random: () => Math.random(),
+  id: () => {
+    const bytes = crypto.getRandomValues(new Uint8Array(15))
+    return [...bytes].map((byte) => byte.toString(36).padStart(2, "0")).join("")
+  },
+})
+
+export const ambientSocket: SocketFactory = (url, protocols, reader) => {
+  if (typeof WebSocket === "undefined")
+    throw new SojournError("BAD_CONFIG", "there is no WebSocket here: pass createClient({ socket })")
+  const socket = new WebSocket(url, protocols)
+  socket.onopen = () => reader.open()
+  socket.onmessage = (event: MessageEvent<unknown>) => {
+    if (typeof event.data === "string") reader.message(event.data)
+  }
+  socket.onclose = (event) => reader.closed(event.code, event.reason)
+  // A failed socket also closes; without a listener some runtimes print the error.
+  socket.onerror = () => {}
+  return {
+    send: (data) => socket.send(data),
+    buffered: () => socket.bufferedAmount,
+    close: (code, reason) => socket.close(code, reason),
+  }
+}
+
+export const ambientPage = (): Page => ({
+  hidden: () => typeof document !== "undefined" && document.visibilityState === "hidden",
+  watch: (changed) => {
+    const targets = [
+      [globalThis, "online"],
+      [globalThis, "pageshow"],
+      [typeof document === "undefined" ? undefined : document, "visibilitychange"],
+    ] as const
+    const listener = (): void => changed()
+    for (const [target, name] of targets) target?.addEventListener?.(name, listener)
+    return () => {
+      for (const [target, name] of targets) target?.removeEventListener?.(name, listener)
+    }
+  },
+})

@@ -1,0 +1,405 @@
+import {
+  SUBPROTOCOL,
+  SojournError,
+  TICKET_PREFIX,
+  frameLimits,
+  ticketCharsMax,
+  type Chance,
+  type Clock,
+  type ServerFrame,
+} from "@sojourn/protocol"
+import { Alarm } from "./alarm.ts"
+import { ambientChance, ambientClock, ambientPage, ambientSocket } from "./ambient.ts"
+import { retryDelayMs } from "./backoff.ts"
+import { Connection, type ConnectionOwner } from "./connection.ts"
+import { Emitter } from "./emitter.ts"
+import { createClasses, createHandle } from "./handle.ts"
+import { withLimits, type ClientLimits } from "./limits.ts"
+import { Link, withOutcome, type LinkHost } from "./link.ts"
+import { Tickets } from "./tickets.ts"
+import type {
+  ActorHandle,
+  ActorShape,
+  AppShape,
+  Client,
+  ClientMembers,
+  ClientOptions,
+  Moved,
+  Status,
+  StatusChange,
+  TicketHint,
+} from "./types.ts"
+
+/** What all actors of a client share: the connection, the session ids, the hints, the only timer. */
+class Core implements LinkHost, ConnectionOwner {
+  readonly limits: ClientLimits
+  readonly counts = { attaches: 0, resent: 0, gaps: 0, duplicates: 0 }
+  readonly emitter: Emitter
+  readonly connection: Connection
+  readonly tickets: Tickets
+  principal: string | undefined
+  readonly #options: ClientOptions
+  readonly #clock: Clock
+  readonly #chance: Chance
+  readonly #alarm: Alarm
+  readonly #links = new Map<string, { readonly link: Link; readonly handle: ActorHandle<ActorShape> }>()
+  readonly #channels = new Map<number, Link>()
+  #lastChannel = 0
+  #uses = 0
+  #spares: string[] = []
+  /** Session ids that were asked for and have not come. */
+  #asking = false
+  #waking = false
+  #telling = false
+  #refusal: SojournError | undefined
+  #clientId: string | undefined
+
+  constructor(options: ClientOptions) {
+    this.#options = options
+    this.limits = withLimits(options.limits)
+    this.#clock = options.clock ?? ambientClock()
+    this.#chance = options.chance ?? ambientChance()
+    this.#alarm = new Alarm(this.#clock, (now) => this.#sweep(now))
+    this.tickets = new Tickets(this.limits.ticketsMax, options.storage)
+    this.emitter = new Emitter((cause) => {
+      // A listener of errors that throws has nobody left to tell.
+      if (!this.#telling) this.error(new SojournError("INTERNAL", "a listener threw", { cause, outcome: "executed" }))
+    })
+    this.connection = new Connection(
+      {
+        url: options.url,
+        token: options.token,
+        limits: this.limits,
+        clock: this.#clock,
+        chance: this.#chance,
+        socket: options.socket ?? ambientSocket,
+        page: options.page ?? ambientPage(),
+        alarm: this.#alarm,
+        protocol: SUBPROTOCOL,
+        ticketPrefix: TICKET_PREFIX,
+      },
+      this,
+    )
+  }
+
+  handle(name: string, key: string): ActorHandle<ActorShape> {
+    if (typeof key !== "string" || key === "") throw new TypeError("an actor's key must be a string that is not empty")
+    const id = `${name}/${key}`
+    let entry = this.#links.get(id)
+    if (!entry) {
+      this.#makeRoom()
+      const link = new Link(this, name, key)
+      const handle = createHandle(
+        link,
+        () => this.tickets.get(id),
+        () => link.release(),
+      )
+      this.#links.set(id, (entry = { link, handle }))
+    }
+    return entry.handle
+  }
+
+  #makeRoom(): void {
+    if (this.#links.size < this.limits.actorsMax) return
+    for (const [id, { link }] of this.#links)
+      if (!link.wanted && !link.session.busy) {
+        this.#links.delete(id)
+        return
+      }
+    throw new SojournError(
+      "RATE_LIMITED",
+      `this client has ${this.#links.size} actors open (limits.actorsMax); close some handles`,
+    )
+  }
+
+  connect(): void {
+    if (this.connection.status === "closed")
+      throw new SojournError("CLIENT_CLOSED", undefined, { outcome: "not-executed" })
+    this.#refusal = undefined
+    this.connection.start()
+  }
+
+  switchTo(url: string): void {
+    if (this.connection.status === "closed")
+      throw new SojournError("CLIENT_CLOSED", undefined, { outcome: "not-executed" })
+    this.#refusal = undefined
+    this.connection.switchTo(url)
+  }
+
+  async refreshToken(): Promise<void> {
+    const { token } = this.#options
+    const text = typeof token === "function" ? await token() : token
+    if (text !== undefined && this.connection.welcomed) this.send(`{"t":"token","token":${JSON.stringify(text)}}`)
+  }
+
+  close(): Promise<void> {
+    if (this.connection.status !== "closed") {
+      this.#refusal = new SojournError("CLIENT_CLOSED", undefined, { outcome: "not-executed" })
+      for (const { link } of this.#links.values()) link.release()
+      this.#alarm.cancel()
+    }
+    return this.connection.close()
+  }
+
+  // For links.
+
+  refusal(): SojournError | undefined {
+    return this.#refusal
+  }
+
+  mono(): number {
+    return this.#clock.mono()
+  }
+
+  alarmAt(mono: number): void {
+    if (this.connection.status !== "closed") this.#alarm.at(mono)
+  }
+
+  canSend(): boolean {
+    return this.connection.canSend()
+  }
+
+  send(text: string): void {
+    this.connection.send(text)
+  }
+
+  /** At the end of the present turn of the event loop, so that what an app does together is attached together. */
+  wake(): void {
+    if (this.#waking) return
+    this.#waking = true
+    void Promise.resolve().then(() => {
+      this.#waking = false
+      if (this.#refusal) return
+      this.connection.start()
+      this.#attachWaiting()
+    })
+  }
+
+  countUse(): number {
+    return ++this.#uses
+  }
+
+  openChannel(link: Link): number {
+    this.#channels.set(++this.#lastChannel, link)
+    return this.#lastChannel
+  }
+
+  shutChannel(ch: number): void {
+    this.#channels.delete(ch)
+  }
+
+  spareSession(): string | undefined {
+    return this.#spares.shift()
+  }
+
+  hint(link: Link): string | undefined {
+    const { ticketFor } = this.#options
+    const ticket = this.tickets.get(link.id)
+    const sent = ticketFor ? ticketFor(link.actor, ticket) : ticket
+    return sent !== undefined && sent.length <= ticketCharsMax ? sent : undefined
+  }
+
+  keepTicket(link: Link, ticket: string): void {
+    if (typeof ticket === "string") this.tickets.set(link.id, ticket)
+  }
+
+  retryDelayMs(attempt: number): number {
+    return retryDelayMs(attempt, this.#chance, this.limits)
+  }
+
+  error(error: SojournError): void {
+    const outer = this.#telling
+    this.#telling = true
+    this.emitter.emit("error", error)
+    this.#telling = outer
+  }
+
+  moved(moved: Moved): void {
+    this.emitter.emit("moved", moved)
+  }
+
+  // For the connection.
+
+  upgradeTicket(): string | undefined {
+    for (const link of this.#byUse()) {
+      const ticket = this.hint(link)
+      // Only what may be a subprotocol's name (RFC 9110 §5.6.2); a socket refuses others by throwing.
+      if (ticket !== undefined && /^[\w!#$%&'*+.^`|~-]+$/.test(ticket)) return ticket
+    }
+    return undefined
+  }
+
+  hello(token: string | undefined): string {
+    this.#clientId ??= (this.#options.clientId ?? this.#chance.id()).slice(0, 64)
+    let text = `{"t":"hello","client":${JSON.stringify(this.#clientId)}`
+    if (token !== undefined) text += `,"token":${JSON.stringify(token)}`
+    // `"at":[]`, `"attach":[]` and their commas.
+    let room = frameLimits.helloCharsMax - text.length - 24
+    const attaches: string[] = []
+    const hints: string[] = []
+    for (const link of this.#byUse()) {
+      const attach = attaches.length < frameLimits.attachesPerHelloMax ? link.beginAttach(room - 3) : undefined
+      if (attach !== undefined) {
+        attaches.push(`{${attach}}`)
+        room -= attach.length + 3
+        continue
+      }
+      const hint = JSON.stringify(this.hint(link) ?? "")
+      if (hint.length < 3 || hint.length + 1 > room || hints.length >= frameLimits.attachesPerHelloMax) continue
+      hints.push(hint)
+      room -= hint.length + 1
+    }
+    if (hints.length > 0) text += `,"at":[${hints.join()}]`
+    if (attaches.length > 0) text += `,"attach":[${attaches.join()}]`
+    return text + "}"
+  }
+
+  welcome(frame: Extract<ServerFrame, { t: "welcome" }>): void {
+    const before = this.principal
+    this.principal = frame.principal
+    this.#spares = frame.sessions.slice(0, frameLimits.sessionsPerAskMax)
+    this.#asking = false
+    if (before !== undefined && before !== frame.principal) {
+      const error = new SojournError(
+        "UNAUTHORIZED",
+        `the call was made as ${before}; the connection is ${frame.principal}'s now`,
+      )
+      this.tickets.clear()
+      for (const { link } of this.#links.values()) link.disown(error)
+    }
+    for (const { link } of this.#links.values()) link.pump()
+    this.#attachWaiting()
+  }
+
+  frame(f: ServerFrame): void {
+    if (f.t === "error") return this.#serverError(SojournError.fromWire(f.err))
+    if (f.t === "sessions") {
+      // None means that the server has none to give: asking again at once would only repeat it.
+      this.#asking = f.sessions.length === 0
+      this.#spares = [...this.#spares, ...f.sessions].slice(0, frameLimits.sessionsPerAskMax)
+      return this.#attachWaiting()
+    }
+    if (!("ch" in f)) return
+    // Frames of an earlier attach name a channel that is shut.
+    const link = this.#channels.get(f.ch)
+    if (!link) return
+    switch (f.t) {
+      case "reply":
+        return link.onReply(f)
+      case "out":
+        return link.onOut(f)
+      case "answer":
+        return link.onAnswer(f)
+      case "attached":
+        return link.onAttached(f)
+      case "ticket":
+        return link.onTicket(f.ticket)
+      case "moved":
+        return link.onMoved(f)
+      case "detached":
+        return link.onDetached(SojournError.fromWire(f.err))
+    }
+  }
+
+  lost(): void {
+    for (const { link } of this.#links.values()) link.lost()
+  }
+
+  failed(error: SojournError): void {
+    this.#refusal = withOutcome(error, "not-executed")
+    for (const { link } of this.#links.values()) link.reject(error)
+    this.error(error)
+  }
+
+  status(change: StatusChange): void {
+    this.emitter.emit("status", change)
+  }
+
+  #serverError(error: SojournError): void {
+    this.error(error)
+    // The token expires while the connection lives: a fresh one goes in band.
+    if (error.code === "UNAUTHORIZED")
+      void this.refreshToken().catch((cause: unknown) =>
+        this.error(new SojournError("UNAUTHORIZED", "the token function failed", { cause, retry: "later" })),
+      )
+  }
+
+  #attachWaiting(): void {
+    if (!this.connection.welcomed) return
+    const now = this.mono()
+    let lacking = 0
+    for (const { link } of this.#links.values()) {
+      if (!link.wantsAttach(now)) continue
+      const attach = link.beginAttach(this.limits.frameCharsMax)
+      if (attach === undefined) {
+        lacking++
+        continue
+      }
+      this.send(`{"t":"attach",${attach}}`)
+      link.pump()
+    }
+    if (lacking === 0 || this.#asking) return
+    this.#asking = true
+    this.send(`{"t":"sessions","n":${Math.min(lacking, frameLimits.sessionsPerAskMax)}}`)
+  }
+
+  /** What wants an attach, most recently used first. */
+  #byUse(): Link[] {
+    const now = this.mono()
+    return [...this.#links.values()]
+      .map(({ link }) => link)
+      .filter((link) => link.wantsAttach(now))
+      .sort((a, b) => b.usedAt - a.usedAt)
+  }
+
+  #sweep(now: number): void {
+    this.connection.sweep(now)
+    for (const { link } of this.#links.values()) link.sweep(now)
+    this.#attachWaiting()
+  }
+}
+
+/**
+ * A client of Sojourn: typed calls, events and live state of actors over one WebSocket. Connects at first use. A call is applied
+ * exactly once and in order, whatever happens to the connection; what cannot be known is said so (`outcome`).
+ *
+ * @example
+ * const client = createClient<App>({ url: "wss://edge.example.com", token: () => fetchToken() })
+ * await client.cart.get("alice").add("book", 2)
+ */
+export function createClient<App extends AppShape = AppShape>(options: ClientOptions): Client<App> {
+  const core = new Core(options)
+  const get = (name: string, key: string): ActorHandle<ActorShape> => core.handle(name, key)
+  const members: ClientMembers = {
+    on: (name, listener) => core.emitter.on(name, listener),
+    actor: get,
+    get status(): Status {
+      return core.connection.status
+    },
+    get url() {
+      return core.connection.url
+    },
+    get pop() {
+      return core.connection.pop
+    },
+    get principal() {
+      return core.principal
+    },
+    get stats() {
+      return { connects: core.connection.connects, ...core.counts }
+    },
+    connect: () => core.connect(),
+    switchTo: (url) => core.switchTo(url),
+    refreshToken: () => core.refreshToken(),
+    tickets: () => core.tickets.list(),
+    setTickets: (hints: Iterable<TicketHint>) => {
+      core.tickets.clear()
+      for (const { actor, ticket } of hints) core.tickets.set(actor.join("/"), ticket)
+    },
+    forgetTickets: () => core.tickets.clear(),
+    close: () => core.close(),
+    // Runtimes that lack the symbol have no `await using` either.
+    [Symbol.asyncDispose ?? Symbol.for("asyncDispose")]: () => core.close(),
+  } as ClientMembers
+  return createClasses(members, get) as Client<App>
+}

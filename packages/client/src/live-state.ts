@@ -1,0 +1,61 @@
+import { applyPatches, type Patch, type Undo } from "@sojourn/protocol"
+import { Emitter } from "./emitter.ts"
+
+/**
+ * An actor's state as the client knows it: a snapshot, then patches. States are never changed in place; what a patch does not touch
+ * is the same object as before, so a subscriber may compare by identity.
+ */
+export class LiveState {
+  value: unknown
+  /** Whether `value` is a state at all. */
+  has = false
+  /** Revision of the snapshot: patches up to it are in it already. */
+  #from = 0
+  readonly #changes: Emitter
+
+  constructor(failed: (cause: unknown) => void) {
+    this.#changes = new Emitter(failed)
+  }
+
+  /** Somebody subscribed: the attach asks for live state. */
+  get wanted(): boolean {
+    return this.#changes.has("")
+  }
+
+  set(value: unknown, revision: number): void {
+    this.value = value
+    this.has = true
+    this.#from = revision
+  }
+
+  /** False: the patches do not fit, which is a gap. */
+  apply(patches: unknown, revision: number): boolean {
+    if (!this.has || revision <= this.#from) return true
+    try {
+      this.value = applyPatches(this.value, patches as readonly Patch[])
+    } catch {
+      return false
+    }
+    return true
+  }
+
+  /** Tells subscribers: after `set` or `apply`, and after the events of the same turn. */
+  changed(): void {
+    if (this.has) this.#changes.emit("", this.value)
+  }
+
+  drop(): void {
+    this.value = undefined
+    this.has = false
+  }
+
+  subscribe(listener: (state: never) => void): Undo {
+    return this.#changes.on("", listener)
+  }
+
+  /** Forgets state and subscribers. Their undos stay harmless. */
+  clear(): void {
+    this.#changes.clear()
+    this.drop()
+  }
+}
