@@ -48,6 +48,8 @@ export interface Attached {
   readonly ch: number
   readonly live: boolean
   sent: number
+  /** Its `attached` frame has left: only then does anything else of the actor go to it. */
+  ready: boolean
   /** Highest call handed to the mailbox. */
   queued: number
   /** False once another attach took the session over, or its client left. */
@@ -109,6 +111,7 @@ export class Activation {
   #writing = false
   #mailbox: Item[] = []
   #running: AbortController | undefined
+  #runningCall: { readonly sid: string; readonly c: number } | undefined
   #dropped = false
   #closed = false
   #drainWaiters: (() => void)[] = []
@@ -215,6 +218,7 @@ export class Activation {
     const last = session.last
     this.#gate.holdRead(revision, () => {
       if (!att.open) return
+      att.ready = true
       const move = this.#ports.takeMoveReport()
       att.out({
         t: "attached",
@@ -315,7 +319,7 @@ export class Activation {
   }
 
   detach(att: Attached): void {
-    this.#sessions.forgetUnused(att.sid)
+    if (this.#queuedOf(att.sid) === 0) this.#sessions.forgetUnused(att.sid)
   }
 
   /**
@@ -394,7 +398,7 @@ export class Activation {
   }
 
   #allowedNow(who: Principal, what: string): boolean {
-    if (!this.#def.authorize) return true
+    if (!this.#def.authorize || isServer(who)) return true
     try {
       return this.#def.authorize(this.#readContext(who), who, what) === true
     } catch (cause) {
@@ -404,13 +408,19 @@ export class Activation {
   }
 
   #turn(att: Attached, session: Session, call: CallBody): void {
+    if (call.c !== session.last + 1) {
+      this.drop(new SojournError("INVARIANT", `call ${call.c} of ${session.id} would run after call ${session.last}`))
+      return
+    }
     const controller = new AbortController()
     this.#running = controller
+    this.#runningCall = { sid: session.id, c: call.c }
     const emitted: [string, Encoded][] = []
     let finalize: (() => [unknown, readonly Patch[]]) | undefined
     const finish = (outcome: Outcome): void => {
       if (this.#dropped || this.#running !== controller) return
       this.#running = undefined
+      this.#runningCall = undefined
       this.#endTurn(att, session, call, outcome, finalize, emitted)
     }
     const invoke = (): unknown => {
@@ -465,7 +475,10 @@ export class Activation {
         return validate()
       }
       if (call.skip) throw new SojournError("CALL_SKIPPED")
-      const allowed = this.#def.authorize ? this.#def.authorize(this.#readContext(att.who), att.who, call.a) : true
+      const allowed =
+        this.#def.authorize && !isServer(att.who)
+          ? this.#def.authorize(this.#readContext(att.who), att.who, call.a)
+          : true
       return allowed instanceof Promise ? allowed.then(admit) : admit(allowed)
     }
     let result: unknown
@@ -507,7 +520,7 @@ export class Activation {
     finalize: (() => [unknown, readonly Patch[]]) | undefined,
     emitted: readonly [string, Encoded][],
   ): void {
-    const { clock, limits } = this.#ports
+    const { clock } = this.#ports
     const r = this.#revision + 1
     const now = clock.now()
     let reply: StoredReply
@@ -555,11 +568,8 @@ export class Activation {
     this.#sessions.applied(session, call.c, reply, now)
     const entry = entryOf()
     const bytes = encodeEntry(entry, this.#ports.primitives)
-    if (this.#tooLarge(bytes.length, next)) {
-      const refused = new SojournError(
-        "SNAPSHOT_TOO_LARGE",
-        `the state of ${this.#id} would be over limits.snapshotBytesMax (${limits.snapshotBytesMax} bytes)`,
-      )
+    const refused = this.#refusal(bytes.length, next)
+    if (refused) {
       const replaced: StoredReply = { r, err: refused.toWire() }
       session.replies.set(call.c, replaced)
       const { p: _p, ev: _ev, ...rest } = entry
@@ -585,12 +595,21 @@ export class Activation {
     }
   }
 
-  /** Cheap until the journal since the last snapshot could matter; then the next state is measured. */
-  #tooLarge(bytes: number, next: unknown): boolean {
-    const max = this.#ports.limits.snapshotBytesMax
-    if (this.#snapshotBytes + this.#journalBytes + bytes <= max) return false
+  /** Why a turn whose entry is this large cannot commit. Cheap until the journal could matter; then the next state is measured. */
+  #refusal(bytes: number, next: unknown): SojournError | undefined {
+    const { snapshotBytesMax, outputCharsMax } = this.#ports.limits
+    if (bytes > outputCharsMax)
+      return new SojournError(
+        "REPLY_TOO_LARGE",
+        `the turn wrote ${bytes} bytes of patches, events and reply; limits.outputCharsMax is ${outputCharsMax}`,
+      )
+    if (this.#snapshotBytes + this.#journalBytes + bytes <= snapshotBytesMax) return undefined
     const measured = JSON.stringify(codec.encode(next)).length
-    return measured > max
+    if (measured <= snapshotBytesMax) return undefined
+    return new SojournError(
+      "SNAPSHOT_TOO_LARGE",
+      `the state of ${this.#id} would be ${measured} bytes; limits.snapshotBytesMax is ${snapshotBytesMax}`,
+    )
   }
 
   #answer(att: Attached, session: Session, query: QueryBody): void {
@@ -626,7 +645,7 @@ export class Activation {
         if (!Array.isArray(args)) throw new SojournError("BAD_INPUT", "a query's arguments must be an array")
         return run(context, ...(args as unknown[]))
       }
-      const allowed = this.#def.authorize ? this.#def.authorize(context, att.who, query.n) : true
+      const allowed = this.#def.authorize && !isServer(att.who) ? this.#def.authorize(context, att.who, query.n) : true
       const result = allowed instanceof Promise ? allowed.then(ask) : ask(allowed)
       if (result instanceof Promise)
         result.then(done, fail).finally(() => {
@@ -671,13 +690,14 @@ export class Activation {
   #sendReply(att: Attached, c: number, reply: StoredReply): void {
     let to: Attached | undefined = att.open ? att : undefined
     if (!to) for (const one of this.#ports.attached()) if (one.sid === att.sid && one.open) to = one
-    if (!to) return
+    // Not ready: this reply was computed before that attach, which asks for it again itself.
+    if (!to?.ready) return
     const { r, ok, err } = reply
     to.out({ t: "reply", ch: to.ch, c, r, ...(ok === undefined ? {} : { ok }), ...(err === undefined ? {} : { err }) })
   }
 
   #sendEntry(att: Attached, entry: Entry): void {
-    if (!att.open || att.sent >= entry.r) return
+    if (!att.open || !att.ready || att.sent >= entry.r) return
     const ev = this.#def.authorize ? entry.ev?.filter(([name]) => this.#allowedNow(att.who, name)) : entry.ev
     const pt = att.live ? entry.p : undefined
     if ((ev === undefined || ev.length === 0) && pt === undefined) return
@@ -692,8 +712,9 @@ export class Activation {
     att.sent = entry.r
   }
 
+  /** Highest call of this session that waits or runs. */
   #queuedOf(sid: string): number {
-    let highest = 0
+    let highest = this.#runningCall?.sid === sid ? this.#runningCall.c : 0
     for (const item of this.#mailbox)
       if (item.kind === "call" && item.session.id === sid) highest = Math.max(highest, item.call.c)
     return highest
@@ -857,3 +878,10 @@ export class Activation {
     )
   }
 }
+
+/** Server code, which no author's `authorize` is asked about. Gateways let no client be called so. */
+export function isServer(who: Principal): boolean {
+  return who.id.startsWith(serverPrefix)
+}
+
+export const serverPrefix = "server:"

@@ -39,6 +39,7 @@ export class HostAttach implements Attached {
   readonly request: AttachRequest
   status: "waiting" | "local" | "relayed" | "ended" = "waiting"
   sent = 0
+  ready = false
   queued = 0
   queue: SessionFrame[] = []
   /** Where it is relayed to. */

@@ -8,6 +8,7 @@ import {
   type CloseName,
   type ServerFrame,
 } from "@sojourn/protocol"
+import { isServer } from "./activation.ts"
 import { addressId } from "./address.ts"
 import type { HostAttach } from "./attach.ts"
 import type { Host } from "./host.ts"
@@ -284,7 +285,7 @@ class Connection implements PipeReader<string> {
     this.#client = frame.client
     void this.#authenticate(frame.token).then((who) => {
       if (this.#state !== "proving") return
-      if (!who || typeof who.id !== "string" || who.id === "") {
+      if (!who || typeof who.id !== "string" || who.id === "" || isServer(who)) {
         this.close("UNAUTHORIZED")
         return
       }

@@ -350,6 +350,11 @@ export class Host {
         store.pull(slot.id, home, effect.pull.origin).then(
           (answer) => {
             if (answer.kind === "grant") slot.sealed = answer
+            else if (slot.activation) {
+              // Another process of this POP had taken the actor and given it away.
+              this.#endActivation(slot)
+              this.#endLocal(slot, new SojournError("FENCED"))
+            }
             this.#input(slot, { type: "sealed", answer: answer.kind === "grant" ? { kind: "grant" } : answer })
           },
           (cause: unknown) => {

@@ -1,4 +1,5 @@
 import { SojournError } from "@sojourn/protocol"
+import { serverPrefix } from "./activation.ts"
 import type { ActorDefinition, App } from "./actor.ts"
 import { addressId } from "./address.ts"
 import { Caller } from "./caller.ts"
@@ -78,6 +79,7 @@ export interface CoreNode<D = Readonly<Record<string, ActorDefinition>>> {
 
 const callersMax = 10_000
 const callMsMax = 30_000
+const waitingMessagesMax = 1_024
 /** Clients that are sent away at a stop come back elsewhere spread over this time. */
 const goAwaySpreadMs = 500
 
@@ -96,6 +98,8 @@ export function createNode<D>(options: NodeOptions<D>): CoreNode<D> {
   let state: "new" | "serving" | "lost" | "stopped" = "new"
   let lost: SojournError | undefined
   let heard: (() => void) | undefined
+  /** What peers said between the first link and serving: they would wait for an answer until their timers fire. */
+  let waiting: (() => void)[] = []
   const host = new Host({
     app,
     pop,
@@ -140,6 +144,10 @@ export function createNode<D>(options: NodeOptions<D>): CoreNode<D> {
         events,
         onMessage: (from, message, body) => {
           if (state === "serving") host.message(from, message, body)
+          else if (state === "new" && waiting.length < waitingMessagesMax)
+            waiting.push(() => {
+              host.message(from, message, body)
+            })
         },
         onLink: (id, up) => {
           if (up) heard?.()
@@ -170,7 +178,7 @@ export function createNode<D>(options: NodeOptions<D>): CoreNode<D> {
           callers.delete(other)
           break
         }
-    const who = { id: `server:${pop}` }
+    const who = { id: `${serverPrefix}${pop}` }
     const caller = new Caller(id, [name, key], { host, clock, sessionIds, who, callMsMax })
     callers.set(id, caller)
     return caller
@@ -236,6 +244,8 @@ export function createNode<D>(options: NodeOptions<D>): CoreNode<D> {
         await host.start()
         state = "serving"
         for (const { id } of peers) if (mesh?.up(id)) host.link(id, true)
+        for (const tell of waiting) tell()
+        waiting = []
         events({ type: "node.serving", pop })
       }
     },
