@@ -28,6 +28,7 @@ export const defaultLimits = {
   sessionTtlMs: 86_400_000,
   /** How far two POPs' clocks may differ. */
   clockSkewMsMax: 300_000,
+  /** Life of a ticket after it was signed; later it is no hint. */
   ticketTtlMs: 86_400_000,
   /** An activation without calls for this long is deactivated; its clients stay attached. */
   idleMs: 30_000,
@@ -55,6 +56,7 @@ export const defaultLimits = {
   attachesPerConnectionMax: 256,
   /** First frame must have come by then: HANDSHAKE_TIMEOUT. */
   helloMsMax: 10_000,
+  /** A client silent for two of these is asked whether it lives, for three it is closed: HALF_OPEN. */
   heartbeatMs: 20_000,
   /** Characters waiting in a client's socket: SLOW_READER. */
   connectionBufferMax: 8_388_608,
@@ -63,14 +65,19 @@ export const defaultLimits = {
   framesBurstMax: 20_000,
   /** Pulls started by tickets in upgrades, a second, before authentication. */
   earlyPullsPerSecondMax: 200,
-  /** Mesh. */
+  /** Longest frame on a mesh link; a longer message goes in chunks of this, so that control messages are never far behind. */
   meshChunkBytes: 65_536,
+  /** Longest mesh message, its body included: FRAME_TOO_LARGE at the sender, BAD_FRAME at the reader. */
   meshMessageBytesMax: 16_777_216,
+  /** Bytes that wait for one peer before its link is closed: SLOW_READER. */
   meshQueueBytesMax: 67_108_864,
+  /** A lost link is dialed again after a random pause below the first, doubled up to the second. */
   meshDialMsMin: 50,
   meshDialMsMax: 1_000,
+  /** Between beats on a link, and the silence after which it ends: HALF_OPEN. */
   meshBeatMs: 2_000,
   meshDeadMs: 8_000,
+  /** A link must be proved by then: HANDSHAKE_TIMEOUT. */
   meshHandshakeMsMax: 5_000,
   /** Links that have not proved who they are yet. */
   meshPendingMax: 64,
