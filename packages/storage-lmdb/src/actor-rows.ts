@@ -1,0 +1,162 @@
+import { actorKey, type ActorRows, type Body, type OwnershipRecord } from "@sojourn/core"
+import type { Database, RootDatabase } from "lmdb"
+
+import { corrupt, decodeRecord, encodeValue } from "./stored-value.ts"
+
+/**
+ * Where an actor lies in the environment. Keys are bytes, so every order is byte order; an actor's key has no zero byte.
+ *
+ * | database  | key                                | value |
+ * | records   | actor                              | ownership record (`stored-value.ts`) |
+ * | kinds     | first letter of the record's kind, actor | one byte: the index behind `list({ k })` |
+ * | snapshots | actor                              | the snapshot's revision (8 bytes, big-endian), then its bytes |
+ * | journal   | actor, a zero byte, revision (8 bytes, big-endian) | the entry's bytes |
+ * | meta      | `store`, `watermark`, `peer:` POP  | settings (`stored-value.ts`) |
+ */
+export interface Tables {
+  readonly root: RootDatabase<Uint8Array, Uint8Array>
+  readonly records: Table
+  readonly kinds: Table
+  readonly snapshots: Table
+  readonly journal: Table
+  readonly meta: Table
+}
+
+export type Table = Database<Uint8Array, Uint8Array>
+
+export const tableNames = ["records", "kinds", "snapshots", "journal", "meta"] as const
+
+const revisionBytes = 8
+const present = Uint8Array.of(1)
+
+export function kindKey(k: OwnershipRecord["k"], actor: Uint8Array): Buffer {
+  return Buffer.concat([Buffer.from(k.slice(0, 1)), actor])
+}
+
+/** The least key that follows `key` in a database whose keys have no zero byte. */
+export function after(key: Uint8Array): Buffer {
+  return Buffer.concat([key, Uint8Array.of(0)])
+}
+
+function revision(bytes: Buffer, at: number): number {
+  return Number(bytes.readBigUInt64BE(at))
+}
+
+function plain(bytes: Uint8Array): Uint8Array {
+  return new Uint8Array(bytes)
+}
+
+/** One actor inside one step. Reads outside a write transaction see the last durable state; inside, also the step's own writes. */
+export class LmdbRows implements ActorRows {
+  readonly #tables: Tables
+  readonly #actor: string
+  readonly #key: Uint8Array
+  wrote = false
+
+  constructor(tables: Tables, actor: string, key = actorKey(actor)) {
+    this.#tables = tables
+    this.#actor = actor
+    this.#key = key
+  }
+
+  record(): OwnershipRecord | undefined {
+    const bytes = this.#tables.records.get(this.#key)
+    return bytes === undefined ? undefined : decodeRecord(this.#key, bytes, this.#actor)
+  }
+
+  body(): Body {
+    const stored = this.#snapshot()
+    const entries: Uint8Array[] = []
+    let expected = stored?.revision
+    for (const { key, value } of this.#tables.journal.getRange(this.#journal())) {
+      const at = revision(key as Buffer, key.length - revisionBytes)
+      if (expected !== undefined && at !== expected + 1) this.#gap(expected + 1, at)
+      expected = at
+      entries.push(plain(value))
+    }
+    const record = this.record()
+    const end = record === undefined || record.k === "PTR" ? undefined : record.v
+    if (expected !== undefined && expected !== end) this.#gap(expected + 1, end)
+    return { snapshot: stored?.bytes, entries }
+  }
+
+  snapshotRevision(): number {
+    const stored = this.#snapshot()
+    if (stored !== undefined) return stored.revision
+    for (const key of this.#tables.journal.getKeys({ ...this.#journal(), limit: 1 }))
+      return revision(key as Buffer, key.length - revisionBytes) - 1
+    const record = this.record()
+    return record === undefined || record.k === "PTR" ? 0 : record.v
+  }
+
+  putRecord(record: OwnershipRecord): void {
+    this.wrote = true
+    const { records, kinds } = this.#tables
+    const before = this.record()?.k
+    void records.put(this.#key, encodeValue(this.#key, record))
+    if (before === record.k) return
+    if (before !== undefined) void kinds.remove(kindKey(before, this.#key))
+    void kinds.put(kindKey(record.k, this.#key), present)
+  }
+
+  putBody(body: Body, v: number): void {
+    this.dropBody()
+    const from = v - body.entries.length
+    if (body.snapshot !== undefined) this.#storeSnapshot(body.snapshot, from)
+    this.append(from, body.entries)
+  }
+
+  append(after: number, entries: readonly Uint8Array[]): void {
+    this.wrote = true
+    let at = after
+    for (const entry of entries) void this.#tables.journal.put(this.#journalKey(++at), entry)
+  }
+
+  putSnapshot(snapshot: Uint8Array, upTo: number): void {
+    this.#storeSnapshot(snapshot, upTo)
+    this.#removeEntries(upTo)
+  }
+
+  dropBody(): void {
+    this.wrote = true
+    void this.#tables.snapshots.remove(this.#key)
+    this.#removeEntries(Number.MAX_SAFE_INTEGER)
+  }
+
+  #snapshot(): { revision: number; bytes: Uint8Array } | undefined {
+    const stored = this.#tables.snapshots.get(this.#key)
+    if (stored === undefined) return undefined
+    if (stored.length < revisionBytes) throw corrupt(`the snapshot of ${this.#actor}`, "is cut short")
+    return { revision: revision(Buffer.from(stored), 0), bytes: plain(stored.subarray(revisionBytes)) }
+  }
+
+  #storeSnapshot(snapshot: Uint8Array, at: number): void {
+    this.wrote = true
+    const bytes = Buffer.allocUnsafe(revisionBytes + snapshot.length)
+    bytes.writeBigUInt64BE(BigInt(at), 0)
+    bytes.set(snapshot, revisionBytes)
+    void this.#tables.snapshots.put(this.#key, bytes)
+  }
+
+  /** Keys first: a cursor does not outlive a write below it. */
+  #removeEntries(upTo: number): void {
+    const { journal } = this.#tables
+    const keys = [...journal.getKeys({ start: this.#journalKey(0), end: this.#journalKey(upTo + 1) })]
+    for (const key of keys) void journal.remove(key)
+  }
+
+  #journal(): { start: Buffer; end: Buffer } {
+    return { start: this.#journalKey(0), end: this.#journalKey(Number.MAX_SAFE_INTEGER) }
+  }
+
+  #journalKey(at: number): Buffer {
+    const key = Buffer.alloc(this.#key.length + 1 + revisionBytes)
+    key.set(this.#key)
+    key.writeBigUInt64BE(BigInt(at), this.#key.length + 1)
+    return key
+  }
+
+  #gap(expected: number, found: number | undefined): never {
+    throw corrupt(`the journal of ${this.#actor}`, `has ${found ?? "nothing"} where revision ${expected} belongs`)
+  }
+}

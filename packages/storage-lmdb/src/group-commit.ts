@@ -1,0 +1,239 @@
+import { SojournError } from "@sojourn/core"
+import type { RootDatabase } from "lmdb"
+
+/**
+ * Runs operations in batches: one LMDB transaction and one flush a batch, one batch at a time, the next gathering meanwhile. An
+ * operation's promise settles only when its batch's flush is known to have ended, whether or not the operation wrote.
+ *
+ * What a failure leaves:
+ * - an operation throws before its first write: it alone rejects, with that error;
+ * - an operation throws after a write: the batch is aborted as a whole, STORE_UNAVAILABLE, nothing was executed;
+ * - the commit or flush fails: UNKNOWN_OUTCOME for the whole batch. LMDB aborted the transaction unless the very last write, the one
+ *   that publishes it, is what failed;
+ * - no answer within `commitMsMax`: UNKNOWN_OUTCOME for the batch and STORE_UNAVAILABLE for everything else until that batch settles, if
+ *   it ever does. (After a failure of the publishing write LMDB refuses all transactions, and lmdb 3.5.6 then never settles the promise:
+ *   WriteWorker::Write in its writer.cpp returns without an answer.)
+ */
+export interface GroupCommitOptions {
+  readonly root: RootDatabase<Uint8Array, Uint8Array>
+  readonly gate: FlushGate
+  readonly commitMsMax: number
+  readonly queueBytesMax: number
+  /** Runs at the end of a transaction in which `writes` operations wrote, inside it. */
+  readonly seal: (writes: number) => void
+  /** Runs once the flush of those has ended, before any of their promises settles. */
+  readonly flushed: (writes: number) => void
+}
+
+/** Wraps every flush: holds it back, delays or fails it. Calling `flush` commits and flushes a batch. */
+export type FlushGate = (flush: () => Promise<void>) => Promise<void>
+
+interface Operation {
+  readonly actor: string
+  readonly bytes: number
+  /** Tells whether it wrote by `wrote()`, also if it threw. */
+  readonly run: () => unknown
+  readonly wrote: () => boolean
+  readonly resolve: (answer: unknown) => void
+  readonly reject: (error: unknown) => void
+}
+
+interface Outcome {
+  readonly answer?: unknown
+  readonly error?: unknown
+}
+
+/** Bounds of one batch: its operations run on the event loop, so these bound how long they keep it busy. */
+const batchOpsMax = 256
+const batchBytesMax = 16 * 1024 * 1024
+/** Operations waiting, all batches together. */
+const queueOpsMax = 65_536
+
+export class GroupCommit {
+  readonly #o: GroupCommitOptions
+  #queue: Operation[] = []
+  #queueBytes = 0
+  /** Operations of each actor that have not settled. */
+  readonly #pending = new Map<string, number>()
+  #running: Promise<void> | undefined
+  #stalled = false
+  #closed = false
+
+  constructor(options: GroupCommitOptions) {
+    this.#o = options
+  }
+
+  get stalled(): boolean {
+    return this.#stalled
+  }
+
+  /** Whether an operation on this actor, or on any (undefined), has been submitted and has not settled. */
+  busy(actor: string | undefined): boolean {
+    return actor === undefined ? this.#pending.size > 0 : this.#pending.has(actor)
+  }
+
+  /** Throws where the store serves no operation now. */
+  assertServing(): void {
+    if (this.#closed) throw new SojournError("STORE_UNAVAILABLE", "the store is closed")
+    if (this.#stalled)
+      throw new SojournError(
+        "STORE_UNAVAILABLE",
+        `the disk has not answered a commit for over ${this.#o.commitMsMax} ms; nothing is read or written until it does`,
+      )
+  }
+
+  /** `bytes`: what it brings, for the bounds. */
+  submit<T>(actor: string, bytes: number, run: () => T, wrote: () => boolean): Promise<T> {
+    this.assertServing()
+    if (this.#queue.length >= queueOpsMax || this.#queueBytes + bytes > this.#o.queueBytesMax)
+      throw new SojournError(
+        "STORE_UNAVAILABLE",
+        `${this.#queue.length} operations with ${this.#queueBytes} bytes wait for the disk already`,
+      )
+    this.#pending.set(actor, (this.#pending.get(actor) ?? 0) + 1)
+    this.#queueBytes += bytes
+    const settled = new Promise<T>((resolve, reject) => {
+      this.#queue.push({ actor, bytes, run, wrote, resolve: resolve as (answer: unknown) => void, reject })
+    })
+    this.#running ??= this.#drain()
+    return settled
+  }
+
+  /** Refuses what comes from now on and waits for what is under way. */
+  async close(): Promise<void> {
+    this.#closed = true
+    await this.#running
+  }
+
+  async #drain(): Promise<void> {
+    // What is submitted in the same turn of the event loop shares the first batch.
+    await Promise.resolve()
+    while (this.#queue.length > 0) await this.#commit(this.#take())
+    this.#running = undefined
+  }
+
+  #take(): Operation[] {
+    let bytes = 0
+    let count = 0
+    for (const operation of this.#queue) {
+      if (count > 0 && (count === batchOpsMax || bytes + operation.bytes > batchBytesMax)) break
+      bytes += operation.bytes
+      count++
+    }
+    this.#queueBytes -= bytes
+    return this.#queue.splice(0, count)
+  }
+
+  async #commit(batch: readonly Operation[]): Promise<void> {
+    const outcomes: Outcome[] = []
+    let writes = 0
+    const ended = this.#flush(() => (writes = this.#run(batch, outcomes))).then(() => this.#o.flushed(writes))
+    try {
+      await this.#inTime(ended)
+    } catch (error) {
+      for (const operation of batch) this.#settle(operation, { error })
+      return
+    }
+    for (const [i, operation] of batch.entries()) this.#settle(operation, outcomes[i] ?? { error: neverRan() })
+  }
+
+  async #flush(run: () => void): Promise<void> {
+    const { gate, root } = this.#o
+    try {
+      await gate(async () => {
+        // A child transaction, because only that can be rolled back once a write of it was made.
+        await root.childTransaction(run)
+        root.resetReadTxn()
+      })
+    } catch (error) {
+      throw await unknownUnlessAborted(error)
+    }
+  }
+
+  #run(batch: readonly Operation[], outcomes: Outcome[]): number {
+    let writes = 0
+    for (const operation of batch) {
+      try {
+        outcomes.push({ answer: operation.run() })
+      } catch (error) {
+        if (operation.wrote()) throw new Aborted(error)
+        outcomes.push({ error })
+      }
+      if (operation.wrote()) writes++
+    }
+    try {
+      if (writes > 0) this.#o.seal(writes)
+    } catch (error) {
+      throw new Aborted(error)
+    }
+    return writes
+  }
+
+  async #inTime(ended: Promise<void>): Promise<void> {
+    let timer: NodeJS.Timeout | undefined
+    const late = new Promise<never>((_, reject) => {
+      timer = setTimeout(() => {
+        this.#stall(ended)
+        reject(new SojournError("UNKNOWN_OUTCOME", `the disk did not answer within ${this.#o.commitMsMax} ms`))
+      }, this.#o.commitMsMax)
+    })
+    try {
+      await Promise.race([ended, late])
+    } finally {
+      clearTimeout(timer)
+    }
+  }
+
+  #stall(ended: Promise<void>): void {
+    this.#stalled = true
+    const resume = (): void => {
+      this.#stalled = false
+    }
+    void ended.then(resume, resume)
+    const waiting = this.#queue
+    this.#queue = []
+    this.#queueBytes = 0
+    const error = new SojournError("STORE_UNAVAILABLE", "the disk does not answer; this operation was not begun")
+    for (const operation of waiting) this.#settle(operation, { error })
+  }
+
+  #settle(operation: Operation, outcome: Outcome): void {
+    const left = (this.#pending.get(operation.actor) ?? 1) - 1
+    if (left === 0) this.#pending.delete(operation.actor)
+    else this.#pending.set(operation.actor, left)
+    if ("error" in outcome) operation.reject(outcome.error)
+    else operation.resolve(outcome.answer)
+  }
+}
+
+/** The transaction was rolled back before it could be committed. */
+class Aborted extends Error {
+  constructor(cause: unknown) {
+    super("the transaction was rolled back", { cause })
+  }
+}
+
+function neverRan(): SojournError {
+  return new SojournError("UNKNOWN_OUTCOME", "the batch ended without its flush")
+}
+
+async function unknownUnlessAborted(error: unknown): Promise<SojournError> {
+  if (error instanceof Aborted)
+    return new SojournError("STORE_UNAVAILABLE", `the store could not write: ${said(error.cause)}`, {
+      cause: error.cause,
+    })
+  const cause = await commitErrorOf(error)
+  return new SojournError("UNKNOWN_OUTCOME", `a commit to the store failed: ${said(cause)}`, { cause })
+}
+
+/** lmdb rejects with a general error whose `commitError` is a promise that is rejected with the engine's, in the same callback. */
+async function commitErrorOf(error: unknown): Promise<unknown> {
+  const inner = error instanceof Error ? (error as { commitError?: unknown }).commitError : undefined
+  if (!(inner instanceof Promise)) return error
+  const turn = new Promise<unknown>((resolve) => setImmediate(() => resolve(error)))
+  return Promise.race([inner.catch((cause: unknown) => cause), turn])
+}
+
+function said(error: unknown): string {
+  return error instanceof Error ? error.message : String(error)
+}

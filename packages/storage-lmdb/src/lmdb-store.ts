@@ -1,0 +1,267 @@
+import {
+  actorKey,
+  checkIn,
+  claimIn,
+  commitIn,
+  compactIn,
+  confirmIn,
+  installIn,
+  learnIn,
+  listLimitMax,
+  loadIn,
+  ownershipRules,
+  pullIn,
+  type Body,
+  type Listed,
+  type OwnershipRecord,
+  type PeerMemory,
+  type Store,
+} from "@sojourn/core"
+
+import { LmdbRows, after, kindKey, type Tables } from "./actor-rows.ts"
+import { GroupCommit, type FlushGate } from "./group-commit.ts"
+import { decodeRecord, decodeValue, encodeValue } from "./stored-value.ts"
+
+/**
+ * The store of one POP in one LMDB environment.
+ *
+ * **The flush rule: no operation settles before everything that it wrote and everything that it saw is on the disk.** It holds by these:
+ *
+ * 1. The environment is opened with `overlappingSync: false`. Then a transaction becomes visible to readers only by the last write of its
+ *    commit, after its pages were flushed (LMDB's `mdb_txn_commit`: page flush, fdatasync, then the meta page through a descriptor opened
+ *    with O_DSYNC). So what can be read has been flushed, and lmdb's commit promise is the flush. With overlapping sync (lmdb's default) a
+ *    commit is visible before it is flushed, its promise resolves at that moment, a failed fdatasync is reported to nobody (`flushed`
+ *    never settles), the next one may then succeed over pages that the kernel has dropped, and a process that opens the folder after a
+ *    kill -9 reads what a power cut would still take back. Measured here, batching makes up for what overlapping would gain.
+ * 2. Operations run in batches (`group-commit.ts`), a transaction each: an operation may see what an earlier one of its batch wrote, and
+ *    both settle after that batch's flush, also those that only read or were fenced.
+ * 3. A read (`check`, `peek`, `load`, `list`) that finds nothing under way for its actor is answered at once from the last durable state;
+ *    else it takes its place behind, in a batch. So calls on one actor take effect in the order in which they were made.
+ * 4. A flush that fails rejects its batch with UNKNOWN_OUTCOME; a claim, which bumps the fence, then shows what is true.
+ *
+ * `flushGate` sits around every flush, so that a test holds flushes back or fails them and sees that nothing left before.
+ *
+ * A crash leaves LMDB's last published transaction; there is no recovery. What an ownership operation means is in core's `record.ts` and
+ * `store-ops.ts`; nothing is decided here.
+ */
+export interface LmdbStoreParts {
+  readonly id: string
+  readonly tables: Tables
+  readonly gate: FlushGate
+  readonly commitMsMax: number
+  readonly queueBytesMax: number
+  /** Gives the environment and the folder back; not called while a commit hangs. */
+  readonly release: () => Promise<void>
+  /** Is told of the close as it begins, so that an open of the same folder can wait for it. */
+  readonly closing: (work: Promise<void>) => Promise<void>
+}
+
+export const metaKeys = {
+  store: Buffer.from("store"),
+  watermark: Buffer.from("watermark"),
+  peer: (pop: string): Buffer => Buffer.from(`peer:${pop}`),
+}
+const peerPrefix = "peer:"
+
+export class LmdbStore implements Store {
+  readonly id: string
+  readonly durability = "flushed"
+  readonly #tables: Tables
+  readonly #commits: GroupCommit
+  readonly #parts: LmdbStoreParts
+  /** The last flushed one. */
+  #watermark: number
+  #sealed = 0
+  #closing: Promise<void> | undefined
+
+  constructor(parts: LmdbStoreParts) {
+    this.id = parts.id
+    this.#tables = parts.tables
+    this.#parts = parts
+    this.#watermark = this.#storedWatermark()
+    this.#commits = new GroupCommit({
+      root: parts.tables.root,
+      gate: parts.gate,
+      commitMsMax: parts.commitMsMax,
+      queueBytesMax: parts.queueBytesMax,
+      seal: (writes) => {
+        // From the disk, not from memory: a commit of unknown outcome may have been applied.
+        this.#sealed = this.#storedWatermark() + writes
+        this.#put(metaKeys.watermark, this.#sealed)
+      },
+      flushed: (writes) => {
+        if (writes > 0) this.#watermark = this.#sealed
+      },
+    })
+  }
+
+  watermark(): number {
+    return this.#watermark
+  }
+
+  claim(actor: string, home: boolean): ReturnType<Store["claim"]> {
+    return this.#write(actor, 0, (rows) => claimIn(rows, ownershipRules, home))
+  }
+
+  async commit(...[actor, fence, write]: Parameters<Store["commit"]>): ReturnType<Store["commit"]> {
+    const entries = write.entries.map(copy)
+    return this.#write(actor, bytesOf(entries), (rows) => commitIn(rows, ownershipRules, fence, { ...write, entries }))
+  }
+
+  check(...[actor, fence]: Parameters<Store["check"]>): Promise<boolean> {
+    return this.#read(actor, (rows) => checkIn(rows, ownershipRules, fence))
+  }
+
+  pull(actor: string, home: boolean, to: string): ReturnType<Store["pull"]> {
+    return this.#write(actor, 0, (rows) => pullIn(rows, ownershipRules, home, to))
+  }
+
+  async install(...[actor, home, grant, first]: Parameters<Store["install"]>): ReturnType<Store["install"]> {
+    const body = copyBody(grant.body)
+    const joined = first && { ...first, entries: first.entries.map(copy) }
+    const bytes = bytesOf([...body.entries, ...(joined?.entries ?? [])]) + (body.snapshot?.length ?? 0)
+    return this.#write(actor, bytes, (rows) => installIn(rows, ownershipRules, home, { ...grant, body }, joined))
+  }
+
+  confirm(actor: string, from: string, e: number): ReturnType<Store["confirm"]> {
+    return this.#write(actor, 0, (rows) => confirmIn(rows, ownershipRules, from, e))
+  }
+
+  learn(actor: string, to: string, e: number): ReturnType<Store["learn"]> {
+    return this.#write(actor, 0, (rows) => learnIn(rows, ownershipRules, to, e))
+  }
+
+  async compact(...[actor, fence, snapshot, upTo]: Parameters<Store["compact"]>): Promise<boolean> {
+    const bytes = copy(snapshot)
+    return this.#write(actor, bytes.length, (rows) => compactIn(rows, ownershipRules, fence, bytes, upTo))
+  }
+
+  load(actor: string): ReturnType<Store["load"]> {
+    return this.#read(actor, loadIn)
+  }
+
+  peek(actor: string): Promise<OwnershipRecord | undefined> {
+    return this.#read(actor, (rows) => rows.record())
+  }
+
+  async list(options: Parameters<Store["list"]>[0]): Promise<Listed[]> {
+    const { limit } = options
+    if (!(Number.isInteger(limit) && limit >= 1 && limit <= listLimitMax))
+      throw new RangeError(`limit must be an integer from 1 to ${listLimitMax}, got ${limit}`)
+    return this.#settled(undefined, () => this.#page(options))
+  }
+
+  async peers(): Promise<ReadonlyMap<string, PeerMemory>> {
+    return this.#settled(undefined, () => {
+      const peers = new Map<string, PeerMemory>()
+      // "peer;" is the first key after all that begin with "peer:".
+      for (const { key, value } of this.#tables.meta.getRange({
+        start: Buffer.from("peer:"),
+        end: Buffer.from("peer;"),
+      })) {
+        const pop = Buffer.from(key).toString().slice(peerPrefix.length)
+        peers.set(pop, decodeValue(key, value, `what is remembered of ${pop}`) as PeerMemory)
+      }
+      return peers
+    })
+  }
+
+  async rememberPeer(pop: string, { store, watermark }: PeerMemory): Promise<void> {
+    const key = metaKeys.peer(pop)
+    let wrote = false
+    const remember = (): void => {
+      const bytes = this.#tables.meta.get(key)
+      const known = bytes && (decodeValue(key, bytes, `what is remembered of ${pop}`) as PeerMemory)
+      if (known?.store === store && known.watermark === watermark) return
+      wrote = true
+      this.#put(key, { store, watermark })
+    }
+    await this.#commits.submit("", 0, remember, () => wrote)
+  }
+
+  close(): Promise<void> {
+    this.#closing ??= this.#parts.closing(this.#close())
+    return this.#closing
+  }
+
+  async #close(): Promise<void> {
+    await this.#commits.close()
+    // A hanging commit still uses the environment: freeing it would crash the process, and the folder is not free for another one.
+    if (!this.#commits.stalled) await this.#parts.release()
+  }
+
+  async #write<T>(actor: string, bytes: number, step: (rows: LmdbRows) => T): Promise<T> {
+    const rows = new LmdbRows(this.#tables, actor)
+    return this.#commits.submit(
+      actor,
+      bytes,
+      () => step(rows),
+      () => rows.wrote,
+    )
+  }
+
+  async #read<T>(actor: string, step: (rows: LmdbRows) => T): Promise<T> {
+    const rows = new LmdbRows(this.#tables, actor)
+    return this.#settled(actor, () => step(rows))
+  }
+
+  /** Reads at once where nothing is under way for the actor (for any: undefined), else behind it. */
+  #settled<T>(actor: string | undefined, read: () => T): T | Promise<T> {
+    this.#commits.assertServing()
+    return this.#commits.busy(actor) ? this.#commits.submit(actor ?? "", 0, read, () => false) : read()
+  }
+
+  #page({ after: last, limit, k }: Parameters<Store["list"]>[0]): Listed[] {
+    const { records, kinds } = this.#tables
+    const listed: Listed[] = []
+    const add = (key: Uint8Array, value: Uint8Array | undefined): boolean => {
+      const actor = Buffer.from(key).toString()
+      const record = value && readable(key, value, actor)
+      if (record !== undefined) listed.push({ actor, record })
+      return listed.length === limit
+    }
+    if (k === undefined) {
+      const start = last === undefined ? {} : { start: after(actorKey(last)) }
+      for (const { key, value } of records.getRange(start)) if (add(key, value)) break
+    } else {
+      const kind = kindKey(k, Buffer.alloc(0))
+      const start = last === undefined ? kind : after(kindKey(k, actorKey(last)))
+      const end = Buffer.from([(kind[0] as number) + 1])
+      for (const key of kinds.getKeys({ start, end })) {
+        const actor = Buffer.from(key).subarray(1)
+        if (add(actor, records.get(actor))) break
+      }
+    }
+    return listed
+  }
+
+  #storedWatermark(): number {
+    const bytes = this.#tables.meta.get(metaKeys.watermark)
+    return bytes === undefined ? 0 : (decodeValue(metaKeys.watermark, bytes, "the store's watermark") as number)
+  }
+
+  #put(key: Buffer, value: unknown): void {
+    void this.#tables.meta.put(key, encodeValue(key, value))
+  }
+}
+
+/** A corrupt record is left out of lists, so that one actor's damage stops neither a start nor a tool. */
+function readable(key: Uint8Array, value: Uint8Array, actor: string): OwnershipRecord | undefined {
+  try {
+    return decodeRecord(key, value, actor)
+  } catch {
+    return undefined
+  }
+}
+
+function copy(bytes: Uint8Array): Uint8Array {
+  return new Uint8Array(bytes)
+}
+
+function copyBody({ snapshot, entries }: Body): Body {
+  return { snapshot: snapshot && copy(snapshot), entries: entries.map(copy) }
+}
+
+function bytesOf(parts: readonly Uint8Array[]): number {
+  return parts.reduce((sum, part) => sum + part.length, 0)
+}
