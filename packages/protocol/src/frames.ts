@@ -150,11 +150,17 @@ export type ServerFrame =
 export const frameLimits = {
   /** Characters of the frame before `welcome`. */
   helloCharsMax: 4096,
+  /** An actor's key, bytes of UTF-8. */
   keyBytesMax: 512,
+  /** The name of an actor class, action, query or event. */
   nameCharsMax: 64,
+  /** A session id. */
   sidCharsMax: 200,
+  /** What the client presents to `authenticate`. */
   tokenCharsMax: 4096,
+  /** Attaches that `hello` carries, and tickets in its `at`. */
   attachesPerHelloMax: 32,
+  /** Calls that one attach carries; queries as many. */
   callsPerAttachMax: 1024,
   /** Session ids asked for at once. */
   sessionsPerAskMax: 64,
