@@ -69,6 +69,8 @@ export class Link {
   #known = false
   #sentAt = 0
   #attachedAt = 0
+  /** Attached before on this connection: attaching again is no arrival, and must not move the actor. */
+  #arrived = false
   /** Number of the last call that was applied when the attach took place. */
   #applied = 0
   #notBefore = 0
@@ -234,6 +236,7 @@ export class Link {
     let text = `"actor":${this.#actorJson},"sid":${JSON.stringify(session.sid)},"acked":${session.acked},"live":${live}`
     if (position !== undefined) text += `,"pos":${position}`
     if (ticket !== undefined) text += `,"ticket":${JSON.stringify(ticket)}`
+    if (this.#arrived) text += ',"stay":true'
     // Channel number, and the brackets of both lists.
     if (text.length + 60 > room) return undefined
     this.#ch = this.#host.openChannel(this)
@@ -275,6 +278,7 @@ export class Link {
     }
     this.#phase = "attached"
     this.#attachedAt = now
+    this.#arrived = true
     this.#applied = f.last
     this.#host.keepTicket(this, f.ticket)
     if (f.resumed !== "replay" && this.position !== undefined && f.r < this.position)
@@ -374,6 +378,7 @@ export class Link {
 
   /** The connection is gone. What was sent stays sent. */
   lost(): void {
+    this.#arrived = false
     this.#drop()
     this.#notBefore = 0
   }
