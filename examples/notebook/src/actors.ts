@@ -34,10 +34,9 @@ export const traveller = actor({
   state: () => ({ ...emptyDocument(), ballast: [] as string[] }),
   actions: {
     edit,
-    /** Random, so that no compression on the way could make it lighter. */
+    /** Adds so much. Random, so that no compression on the way could make it lighter. */
     load(c, bytes: number) {
       const letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789+/"
-      c.state.ballast = []
       for (let left = bytes; left > 0; left -= ballastChars) {
         let piece = ""
         for (let i = Math.min(left, ballastChars); i > 0; i--) piece += letters[Math.floor(c.random() * 64)]

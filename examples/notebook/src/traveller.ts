@@ -1,0 +1,168 @@
+import { createClient, type Moved } from "@sojourn/client"
+import type { App } from "./actors.ts"
+import { Ledger, type Settlement } from "./ledger.ts"
+import { patchText, textOf, type TextPatch } from "./pieces.ts"
+import { tappedSocket } from "./tap.ts"
+
+/**
+ * A client that calls steadily wherever it is, with an account of its own of what it asked for: the ledger, and the text as it must be in
+ * the end. Nothing of the account comes from the framework.
+ */
+export interface TravellerOptions {
+  readonly url: string
+  readonly key: string
+  /** What each call does, in order; it ends when this does. */
+  readonly edits: Iterator<readonly TextPatch[]>
+  /** The text that the edits begin with: typed first. */
+  readonly start: string
+  /** Also follows the live state, and compares it in the end. */
+  readonly live: boolean
+  readonly ticketFor: (ticket: string | undefined) => string | undefined
+}
+
+/** One way through the door of a POP. Times are of `performance.now()`. */
+export interface Arrival {
+  readonly switchedAt: number
+  helloAt: number | undefined
+  readonly firstReply: Promise<number>
+  /** Present once the client was told that the actor moved. */
+  moved: Moved | undefined
+}
+
+export interface Outcome extends Settlement {
+  readonly textMatches: boolean
+  readonly liveMatches: boolean
+  readonly text: string
+  /** Calls that ended in an error, by its code. */
+  readonly failures: ReadonlyMap<string, number>
+}
+
+/** Calls without an answer at which the traveller waits: the client's queue would refuse the newest past its own limit. */
+const openMax = 2_000
+const callMs = 180_000
+
+export class Traveller {
+  readonly ledger = new Ledger()
+  readonly moves: Moved[] = []
+  readonly #client
+  readonly #handle
+  readonly #edits: Iterator<readonly TextPatch[]>
+  readonly #failures = new Map<string, number>()
+  readonly #writer = "traveller"
+  #text: string
+  #exhausted = false
+  #arrival: (Arrival & { readonly resolve: (at: number) => void }) | undefined
+  #quiet: (() => void) | undefined
+
+  constructor(options: TravellerOptions) {
+    this.#edits = options.edits
+    this.#text = ""
+    this.#client = createClient<App>({
+      url: options.url,
+      token: "traveller",
+      ticketFor: (_, ticket) => options.ticketFor(ticket),
+      // POPs that are killed come back within a second here: no reason to wait for long.
+      limits: { queueCallsMax: 2 * openMax, callMs, retryMsMax: 1_000 },
+      socket: tappedSocket({
+        beforeHello: () => this.call(),
+        helloSent: (at) => {
+          if (this.#arrival) this.#arrival.helloAt ??= at
+        },
+        heard: (type, at) => {
+          if (type === "reply" && this.#arrival?.helloAt !== undefined) this.#arrival.resolve(at)
+        },
+      }),
+    })
+    this.#handle = this.#client.traveller.get(options.key)
+    this.#client.on("moved", (moved) => {
+      this.moves.push(moved)
+      if (this.#arrival) this.#arrival.moved ??= moved
+    })
+    if (options.live) this.#handle.state.subscribe(() => undefined)
+    if (options.start !== "") this.#send([[0, 0, options.start]])
+  }
+
+  get ticket(): string | undefined {
+    return this.#handle.ticket
+  }
+
+  /** Whether every edit was made into a call. */
+  get exhausted(): boolean {
+    return this.#exhausted
+  }
+
+  /** Adds luggage, in portions that a single turn may write. */
+  async load(bytes: number): Promise<void> {
+    for (let left = bytes; left > 0; left -= 1_000_000) await this.#handle.load(Math.min(left, 1_000_000))
+  }
+
+  /** Makes the next call and does not wait for it. False: there is none left, or too many have no answer. */
+  call(): boolean {
+    if (this.#exhausted || this.ledger.open >= openMax) return false
+    const next = this.#edits.next()
+    if (next.done === true) {
+      this.#exhausted = true
+      return false
+    }
+    this.#send(next.value)
+    return true
+  }
+
+  #send(patches: readonly TextPatch[]): void {
+    for (const patch of patches) this.#text = patchText(this.#text, patch)
+    const n = this.ledger.make()
+    this.#handle
+      .edit(this.#writer, n, 0, patches)
+      .then(
+        () => this.ledger.ack(n),
+        (error: { code?: string }) => {
+          this.ledger.refuse()
+          const code = error.code ?? String(error)
+          this.#failures.set(code, (this.#failures.get(code) ?? 0) + 1)
+        },
+      )
+      .finally(() => {
+        if (this.ledger.open === 0) this.#quiet?.()
+      })
+  }
+
+  /** Goes to another POP. */
+  switchTo(url: string): Arrival {
+    const { promise, resolve } = Promise.withResolvers<number>()
+    const arrival = {
+      switchedAt: performance.now(),
+      helloAt: undefined,
+      firstReply: promise,
+      moved: undefined,
+      resolve,
+    }
+    this.#arrival = arrival
+    this.#client.switchTo(url)
+    return arrival
+  }
+
+  /** Resolves when every call has an answer. */
+  quiet(): Promise<void> {
+    return new Promise((resolve) => {
+      this.#quiet = resolve
+      if (this.ledger.open === 0) resolve()
+    })
+  }
+
+  /** Asks the actor what it has and what it counted, and compares. */
+  async outcome(): Promise<Outcome> {
+    const { text, tally } = await this.#handle.query.report(this.#writer)
+    const live = this.#handle.state.get()
+    return {
+      ...this.ledger.settle(tally),
+      text,
+      textMatches: text === this.#text,
+      liveMatches: live === undefined || textOf(live.pieces) === this.#text,
+      failures: this.#failures,
+    }
+  }
+
+  close(): Promise<void> {
+    return this.#client.close()
+  }
+}
