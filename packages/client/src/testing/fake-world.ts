@@ -94,7 +94,7 @@ export class FakeSocket {
   closeByClient(code: number): void {
     if (this.#state === "closed") return
     this.#end("client", code)
-    this.#world.later(() => this.#reader.closed(code, ""))
+    if (!this.#world.stuck) void Promise.resolve().then(() => this.#reader.closed(code, ""))
   }
 
   #end(by: "client" | "server", code: number): void {
@@ -189,6 +189,7 @@ export class FakeSocket {
     const known = session !== undefined
     if (!session) actor.sessions.set(body.sid, (session = { last: 0, replies: new Map() }))
     session.last = Math.max(session.last, body.acked)
+    for (const n of session.replies.keys()) if (n <= body.acked) session.replies.delete(n)
     for (const other of actor.attaches)
       if (other.sid === body.sid) {
         actor.attaches.delete(other)
@@ -325,11 +326,12 @@ export class FakeWorld {
   stalled = false
   /** Frames of clients are dropped: a half-open connection. */
   deaf = false
+  /** A closed socket never says that it is closed. */
+  stuck = false
   principalOf: (token: string | undefined) => string | undefined = (token) => token ?? "anyone"
   refuseAttach: (body: AttachBody) => SojournError | undefined = () => undefined
   refuseCall: (call: CallBody) => SojournError | undefined = () => undefined
   #minted = 0
-  #later: (() => void)[] = []
 
   readonly factory: SocketFactory = (url, protocols, reader) => {
     const socket = new FakeSocket(this, url, protocols, reader)
@@ -375,10 +377,6 @@ export class FakeWorld {
     for (const attach of actor.attaches) attach.socket.deliver(attach, entry)
   }
 
-  later(fn: () => void): void {
-    this.#later.push(fn)
-  }
-
   /** Delivers everything, until nobody has anything to say. */
   async run(): Promise<void> {
     for (let idle = 0; idle < 2;) {
@@ -389,8 +387,7 @@ export class FakeWorld {
 
   /** One frame each way on each socket. */
   step(): boolean {
-    let busy = this.#later.length > 0
-    for (const fn of this.#later.splice(0)) fn()
+    let busy = false
     for (const socket of this.sockets) if (!socket.isClosed && socket.step()) busy = true
     return busy
   }

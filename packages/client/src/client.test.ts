@@ -1,0 +1,973 @@
+import assert from "node:assert/strict"
+import { describe, test } from "node:test"
+import { SojournError, type ClientFrame } from "@sojourn/protocol"
+import { createClient } from "./client.ts"
+import type { ClientOptions, Moved, Status } from "./types.ts"
+import { FakeWorld } from "./testing/fake-world.ts"
+import { ManualClock } from "./testing/manual-clock.ts"
+
+interface ListState {
+  readonly list: readonly string[]
+}
+interface ListApp {
+  readonly actors: {
+    readonly list: {
+      readonly state: () => ListState
+      readonly actions: { push(c: unknown, value: string): number; refuse(c: unknown): void }
+      readonly queries: { size(c: unknown): number }
+      readonly events: { pushed: { readonly payload?: string } }
+    }
+  }
+}
+
+function setUp(options: Partial<ClientOptions> = {}) {
+  const world = new FakeWorld()
+  const clock = new ManualClock()
+  let hidden = false
+  let look = (): void => {}
+  let watched = 0
+  const client = createClient<ListApp>({
+    url: "ws://bos",
+    clock,
+    chance: { random: () => 0.5, id: () => "c1" },
+    socket: world.factory,
+    page: {
+      hidden: () => hidden,
+      watch: (changed) => {
+        look = changed
+        watched++
+        return () => watched--
+      },
+    },
+    ...options,
+  })
+  const statuses: Status[] = []
+  const errors: SojournError[] = []
+  const moves: Moved[] = []
+  client.on("status", ({ to }) => statuses.push(to))
+  client.on("error", (error) => errors.push(error))
+  client.on("moved", (moved) => moves.push(moved))
+  const run = (): Promise<void> => world.run()
+  return {
+    world,
+    clock,
+    client,
+    statuses,
+    errors,
+    moves,
+    run,
+    advance: (ms: number) => clock.advance(ms, run),
+    show(visible: boolean) {
+      hidden = !visible
+      look()
+    },
+    watched: () => watched,
+    applied: (key = "a") => world.actor(`list/${key}`).applied.map((line) => line.replace(/^.*? /, "")),
+    kinds: (socket = world.socket) => socket.frames.map((frame) => frame.t),
+  }
+}
+
+/** How a promise ended, once `run` has delivered everything. */
+function watch(promise: Promise<unknown>): { how: () => string; error: () => SojournError } {
+  let ended = "pending"
+  let failure: unknown
+  promise.then(
+    (value) => (ended = `= ${String(value)}`),
+    (error: unknown) => {
+      failure = error
+      ended = error instanceof SojournError ? `${error.code} ${error.outcome}` : String(error)
+    },
+  )
+  return {
+    how: () => ended,
+    error: () => (failure instanceof SojournError ? failure : assert.fail(`ended ${ended}`)),
+  }
+}
+
+const callsOf = (frames: readonly ClientFrame[]): number[] =>
+  frames.flatMap((f) => (f.t === "call" ? [f.c] : f.t === "attach" ? (f.calls ?? []).map((call) => call.c) : []))
+
+describe("calls", () => {
+  test("connects at first use, attaches once, and answers in the types of the action", async () => {
+    const { world, client, run, kinds, statuses } = setUp()
+    const handle = client.list.get("a")
+    await run()
+    assert.equal(world.sockets.length, 0)
+    const [first, second] = [watch(handle.push("x")), watch(handle.push("y"))]
+    await run()
+    assert.deepEqual([first.how(), second.how()], ["= 1", "= 2"])
+    assert.equal(world.socket.url, "ws://bos/v1/connect")
+    assert.deepEqual(world.socket.protocols, ["sojourn.v1"])
+    assert.deepEqual(kinds(), ["hello", "attach"])
+    assert.deepEqual(statuses, ["connecting", "connected"])
+    const third = watch(handle.push("z"))
+    assert.equal(client.list.get("a"), handle)
+    await run()
+    assert.equal(third.how(), "= 3")
+    assert.deepEqual(kinds(), ["hello", "attach", "call"])
+    await client.close()
+  })
+
+  test("C48 C55 calls made offline are applied once, in order, before what the connected handler sends", async () => {
+    const { world, client, run, advance, applied } = setUp()
+    const handle = client.list.get("a")
+    world.unreachable.add("ws://bos")
+    const calls = ["1", "2", "3"].map((value) => watch(handle.push(value)))
+    await run()
+    await advance(3_000)
+    assert.ok(world.sockets.length > 2, "it kept trying")
+    client.on("status", ({ to }) => {
+      if (to === "connected") calls.push(watch(handle.push("from the handler")))
+    })
+    world.unreachable.clear()
+    await advance(15_000)
+    assert.deepEqual(applied(), ["push(1)", "push(2)", "push(3)", "push(from the handler)"])
+    assert.deepEqual(
+      calls.map((call) => call.how()),
+      ["= 1", "= 2", "= 3", "= 4"],
+    )
+    await client.close()
+  })
+
+  test("C49 a call whose reply was lost with the socket is applied once and gets the reply", async () => {
+    const { world, client, run, advance, applied } = setUp()
+    const handle = client.list.get("a")
+    await Promise.all([handle.ready(), run()])
+    world.socket.held = true
+    const call = watch(handle.push("x"))
+    await run()
+    assert.deepEqual(applied(), ["push(x)"])
+    assert.equal(call.how(), "pending")
+    world.socket.cut()
+    await advance(250)
+    assert.equal(call.how(), "= 1")
+    assert.deepEqual(applied(), ["push(x)"])
+    assert.equal(client.stats.resent, 1)
+    await client.close()
+  })
+
+  test("C58 a resume before any output was received replays what was missed, in hello's round trip", async () => {
+    const { world, client, run, advance, kinds } = setUp()
+    const handle = client.list.get("a")
+    const events: string[] = []
+    const resumes: string[] = []
+    handle.on("pushed", (value) => events.push(value))
+    handle.onResume((how) => resumes.push(how))
+    await run()
+    world.socket.cut()
+    world.commit(world.actor("list/a"), "missed")
+    await advance(250)
+    assert.deepEqual(events, ["missed"])
+    assert.deepEqual(resumes, ["new", "replay"])
+    assert.deepEqual(kinds(), ["hello"], "the attach rode in hello")
+    await client.close()
+  })
+
+  test("C60 a resume past the window is told as a snapshot, and the live state is the new one", async () => {
+    const { world, client, run, advance, errors } = setUp()
+    world.tailMax = 2
+    const handle = client.list.get("a")
+    const resumes: string[] = []
+    const states: string[] = []
+    handle.onResume((how) => resumes.push(how))
+    handle.state.subscribe(({ list }) => states.push(list.join("")))
+    await run()
+    world.socket.cut()
+    for (const value of "abcd") world.commit(world.actor("list/a"), value)
+    await advance(250)
+    assert.deepEqual(resumes, ["new", "snapshot"])
+    assert.deepEqual(states, ["", "abcd"])
+    assert.deepEqual(handle.state.get(), { list: ["a", "b", "c", "d"] })
+    assert.deepEqual(errors, [])
+    await client.close()
+  })
+
+  test("a long offline queue goes out in order although hello and the window hold only a part of it", async () => {
+    const { world, client, run, advance, applied } = setUp()
+    const handle = client.list.get("a")
+    await Promise.all([handle.push("0"), run()])
+    world.unreachable.add("ws://bos")
+    world.socket.cut()
+    const calls = Array.from({ length: 900 }, (_, i) => handle.push(String(i + 1)))
+    await advance(1_000)
+    world.unreachable.clear()
+    await advance(15_000)
+    assert.equal((await Promise.all(calls)).at(-1), 901)
+    assert.deepEqual(
+      applied(),
+      Array.from({ length: 901 }, (_, i) => `push(${i})`),
+    )
+    await client.close()
+  })
+
+  test("C51 C56 the queue is bounded: the newest call is rejected by name, the older survive", async () => {
+    const { world, client, run, advance, applied } = setUp({ limits: { queueCallsMax: 3 } })
+    world.unreachable.add("ws://bos")
+    const handle = client.list.get("a")
+    const calls = ["1", "2", "3", "4"].map((value) => watch(handle.push(value)))
+    await run()
+    assert.deepEqual(
+      calls.map((call) => call.how()),
+      ["pending", "pending", "pending", "QUEUE_FULL not-executed"],
+    )
+    world.unreachable.clear()
+    await advance(1_000)
+    assert.deepEqual(applied(), ["push(1)", "push(2)", "push(3)"])
+    await client.close()
+  })
+
+  test("C51 a call that was never sent times out as not executed, a sent one as unknown; neither leaves a hole", async () => {
+    const { world, client, run, advance, applied } = setUp()
+    const handle = client.list.get("a")
+    await Promise.all([handle.ready(), run()])
+    world.deaf = true
+    const sent = watch(handle.with({ timeoutMs: 1_000 }).push("sent"))
+    await advance(1_000)
+    assert.equal(sent.how(), "CALL_TIMEOUT unknown")
+    world.unreachable.add("ws://bos")
+    world.socket.cut()
+    const unsent = watch(handle.with({ timeoutMs: 1_000 }).push("unsent"))
+    await advance(1_000)
+    assert.equal(unsent.how(), "CALL_NOT_SENT not-executed")
+    world.unreachable.clear()
+    world.deaf = false
+    const next = watch(handle.push("next"))
+    await advance(15_000)
+    assert.equal(next.how(), "= 1")
+    assert.deepEqual(applied(), ["push(next)"], "the call that was given up was skipped, not applied")
+    const resent = world.socket.frames.find((frame) => frame.t === "hello")
+    assert.deepEqual(
+      resent?.attach?.[0]?.calls?.map(({ c, skip }) => [c, skip ?? false]),
+      [
+        [1, true],
+        [2, false],
+      ],
+    )
+    await client.close()
+  })
+
+  test("a signal gives a call up: unsent as not executed, sent as unknown, and its listener is undone when it is answered", async () => {
+    const { world, client, run, applied } = setUp()
+    const handle = client.list.get("a")
+    const before = new AbortController()
+    const unsent = watch(handle.with({ signal: before.signal }).push("unsent"))
+    before.abort()
+    await run()
+    assert.equal(unsent.how(), "CALL_ABORTED not-executed")
+    assert.equal(watch(handle.with({ signal: before.signal }).push("late")).how(), "pending")
+    world.socket.held = true
+    const during = new AbortController()
+    const sent = watch(handle.with({ signal: during.signal }).push("sent"))
+    await run()
+    during.abort()
+    await run()
+    assert.equal(sent.how(), "CALL_ABORTED unknown")
+    world.socket.held = false
+    await run()
+    assert.deepEqual(applied(), ["push(sent)"])
+    await client.close()
+  })
+
+  test("an author's refusal crosses with code and data; queries are answered after the calls before them", async () => {
+    const { client, run } = setUp()
+    const handle = client.list.get("a")
+    const refused = watch(handle.refuse())
+    void handle.push("x")
+    const size = watch(handle.query.size())
+    await run()
+    assert.equal(refused.how(), "ACTOR_ERROR not-executed")
+    assert.equal(refused.error().ref, "nope")
+    assert.deepEqual(refused.error().data, { n: 1 })
+    assert.equal(size.how(), "= 1")
+    await client.close()
+  })
+
+  test("C54 an overloaded actor makes the client back off and go on in order with the same numbers", async () => {
+    const { world, client, run, advance, applied } = setUp()
+    const handle = client.list.get("a")
+    await Promise.all([handle.ready(), run()])
+    let refusals = 0
+    world.refuseCall = ({ c }) =>
+      c === 2 && refusals++ < 2 ? new SojournError("MAILBOX_FULL", "full", { retryAfterMs: 300 }) : undefined
+    const calls = ["1", "2", "3"].map((value) => watch(handle.push(value)))
+    await run()
+    assert.equal(calls[0]?.how(), "= 1")
+    assert.equal(calls[1]?.how(), "pending")
+    await advance(1_000)
+    assert.deepEqual(
+      calls.map((call) => call.how()),
+      ["= 1", "= 2", "= 3"],
+    )
+    assert.deepEqual(applied(), ["push(1)", "push(2)", "push(3)"])
+    await client.close()
+  })
+
+  test("replies are acknowledged after so many and after a while, and never one by one", async () => {
+    const { world, client, run, advance } = setUp()
+    const handle = client.list.get("a")
+    await Promise.all([handle.ready(), run()])
+    const calls = Array.from({ length: 600 }, (_, i) => handle.push(String(i)))
+    await run()
+    await Promise.all(calls)
+    await advance(200)
+    const acks = world.socket.frames.filter((frame) => frame.t === "ack")
+    assert.ok(acks.length <= 40, `${acks.length} acks for 600 replies and 600 outputs`)
+    assert.equal(acks.at(-1)?.c, 600)
+    await advance(1_000)
+    assert.equal(world.socket.frames.filter((frame) => frame.t === "ack").length, acks.length)
+    await client.close()
+  })
+
+  test("sending pauses while the socket's buffer is full", async () => {
+    const { world, client, run, advance, applied } = setUp()
+    const handle = client.list.get("a")
+    await Promise.all([handle.ready(), run()])
+    world.socket.buffered = 10_000_000
+    void handle.push("x")
+    await advance(500)
+    assert.deepEqual(applied(), [])
+    world.socket.buffered = 0
+    await advance(50)
+    assert.deepEqual(applied(), ["push(x)"])
+    await client.close()
+  })
+
+  test("arguments are what they were when the call was made, with types that JSON lacks", async () => {
+    const { world, client, run } = setUp()
+    const value = new Map([["k", 1n]])
+    const call = watch(client.actor("list", "a").call["push"]?.(value) ?? Promise.reject(new Error("no method")))
+    value.clear()
+    await run()
+    assert.equal(call.how(), "= 1")
+    assert.deepEqual(world.actor("list/a").list, [new Map([["k", 1n]])])
+    await client.close()
+  })
+
+  test("a call that is too large for a frame is refused before it is queued", async () => {
+    const { client, run } = setUp({ limits: { frameCharsMax: 1_000 } })
+    const call = watch(client.list.get("a").push("x".repeat(1_000)))
+    await run()
+    assert.equal(call.how(), "FRAME_TOO_LARGE not-executed")
+    await client.close()
+  })
+})
+
+describe("events and live state", () => {
+  test("patches are applied, then events told, then subscribers; a listener that throws disturbs nobody", async () => {
+    const { world, client, run, errors } = setUp()
+    const handle = client.list.get("a")
+    const seen: string[] = []
+    handle.on("pushed", () => {
+      throw new Error("mine")
+    })
+    handle.on("pushed", (value) => seen.push(`event ${value} of ${handle.state.get()?.list.length}`))
+    handle.state.subscribe(({ list }) => seen.push(`state ${list.join("")}`))
+    await run()
+    world.commit(world.actor("list/a"), "x")
+    await run()
+    assert.deepEqual(seen, ["state ", "event x of 1", "state x"])
+    assert.equal((errors[0]?.cause as Error).message, "mine")
+    assert.equal(errors.length, 1)
+    await client.close()
+  })
+
+  test("C57 a gap leads to a resync that loses nothing; a duplicate is dropped", async () => {
+    const { world, client, run } = setUp()
+    const handle = client.list.get("a")
+    const events: string[] = []
+    const resumes: string[] = []
+    handle.on("pushed", (value) => events.push(value))
+    handle.onResume((how) => resumes.push(how))
+    await run()
+    const actor = world.actor("list/a")
+    const [attach] = actor.attaches
+    assert.ok(attach)
+    actor.attaches.clear()
+    world.commit(actor, "lost")
+    actor.attaches.add(attach)
+    attach.prev = actor.r
+    world.commit(actor, "after")
+    await run()
+    assert.deepEqual(events, ["lost", "after"])
+    assert.deepEqual(resumes, ["new", "replay"])
+    assert.equal(client.stats.gaps, 1)
+    const [now] = actor.attaches
+    assert.ok(now)
+    world.socket.send({ t: "out", ch: now.ch, r: actor.r, prev: actor.r - 1, ev: [["pushed", { v: "again" }]] })
+    await run()
+    assert.deepEqual(events, ["lost", "after"])
+    assert.equal(client.stats.duplicates, 1)
+    await client.close()
+  })
+
+  test("C57 patches that do not fit, or a gap right after a gap, lead to a snapshot that the app is told of", async () => {
+    const { world, client, run, advance } = setUp()
+    const handle = client.list.get("a")
+    const resumes: string[] = []
+    handle.onResume((how) => resumes.push(how))
+    handle.state.subscribe(() => {})
+    await run()
+    const actor = world.actor("list/a")
+    const ch = [...actor.attaches][0]?.ch ?? 0
+    world.commit(actor, "x")
+    await run()
+    world.socket.send({
+      t: "out",
+      ch,
+      r: actor.r + 1,
+      prev: actor.r,
+      pt: { v: [{ op: "add", path: ["list", 99], value: 1 }] },
+    })
+    await advance(1_000)
+    assert.deepEqual(resumes, ["new", "snapshot"])
+    assert.deepEqual(handle.state.get(), { list: ["x"] })
+    await client.close()
+  })
+
+  test("subscribing later attaches again, live, and the state comes", async () => {
+    const { world, client, run, kinds } = setUp()
+    const handle = client.list.get("a")
+    await Promise.all([handle.push("x"), run()])
+    const states: string[] = []
+    const undo = handle.state.subscribe(({ list }) => states.push(list.join("")))
+    await run()
+    assert.deepEqual(kinds(), ["hello", "attach", "detach", "attach"])
+    assert.deepEqual(states, ["x"])
+    handle.state.subscribe(({ list }) => states.push(`second ${list.join("")}`))
+    undo()
+    world.commit(world.actor("list/a"), "y")
+    await run()
+    assert.deepEqual(states, ["x", "second x", "second xy"])
+    await client.close()
+  })
+
+  test("many actors share a socket, and sessions beyond the spare ones are asked for", async () => {
+    const { world, client, run } = setUp()
+    world.spares = 2
+    const calls = Array.from({ length: 12 }, (_, i) => watch(client.list.get(`k${i}`).push("x")))
+    await run()
+    assert.deepEqual(new Set(calls.map((call) => call.how())), new Set(["= 1"]))
+    assert.equal(world.sockets.length, 1)
+    await client.close()
+  })
+})
+
+describe("moves", () => {
+  test("C48 switchTo keeps session, order and unacknowledged calls, and tells the move", async () => {
+    const { world, client, run, advance, applied, moves, statuses } = setUp()
+    const handle = client.list.get("a")
+    await Promise.all([handle.push("1"), run()])
+    world.socket.held = true
+    const unanswered = watch(handle.push("2"))
+    await run()
+    client.switchTo("ws://fra")
+    const queued = watch(handle.push("3"))
+    await advance(0)
+    assert.deepEqual([unanswered.how(), queued.how()], ["= 2", "= 3"])
+    assert.deepEqual(applied(), ["push(1)", "push(2)", "push(3)"])
+    assert.deepEqual(statuses, ["connecting", "connected", "moving", "connected"])
+    assert.equal(moves.length, 1)
+    assert.deepEqual(moves[0]?.actor, ["list", "a"])
+    assert.deepEqual([moves[0]?.from, moves[0]?.to, moves[0]?.report?.by], ["bos", "fra", "ticket"])
+    assert.deepEqual(world.socket.protocols, ["sojourn.v1", "sojourn.at.list.a.bos.1"])
+    assert.equal(handle.pop, "fra")
+    await client.close()
+  })
+
+  test("hints are advice that an app may keep, change or withhold", async () => {
+    const kept = new Map<string, string>()
+    const storage = {
+      getItem: (k: string) => kept.get(k) ?? null,
+      setItem: (k: string, v: string) => void kept.set(k, v),
+    }
+    const first = setUp({ storage })
+    await Promise.all([first.client.list.get("a").push("1"), first.run()])
+    assert.equal(first.client.list.get("a").ticket, "list.a.bos.1")
+    await first.client.close()
+    const second = setUp({
+      storage,
+      ticketFor: (actor, ticket) => (actor[1] === "b" ? undefined : `${ticket}-changed`),
+    })
+    void second.client.list.get("a").push("2")
+    await second.run()
+    assert.deepEqual(second.world.socket.protocols, ["sojourn.v1", "sojourn.at.list.a.bos.1-changed"])
+    second.client.forgetTickets()
+    assert.deepEqual(second.client.tickets(), [])
+    second.client.setTickets([{ actor: ["list", "a"], ticket: "forged" }])
+    assert.equal(second.client.list.get("a").ticket, "forged")
+    await second.client.close()
+  })
+
+  test("a moved actor is attached again at once on the same socket, and not in a tight loop", async () => {
+    const { world, client, run, advance, kinds } = setUp()
+    const handle = client.list.get("a")
+    await Promise.all([handle.ready(), run()])
+    const sendAway = (): void => {
+      const ch = [...world.actor("list/a").attaches][0]?.ch ?? 0
+      world.socket.send({ t: "moved", ch, to: "fra", e: 2 })
+      world.actor("list/a").attaches.clear()
+    }
+    sendAway()
+    const call = watch(handle.push("x"))
+    await run()
+    assert.equal(call.how(), "= 1")
+    assert.equal(world.sockets.length, 1)
+    for (let i = 0; i < 8; i++) {
+      sendAway()
+      await run()
+    }
+    const attaches = (): number => kinds().filter((kind) => kind === "attach").length
+    assert.equal(attaches(), 4, "after three in a row there is a pause")
+    await advance(20_000)
+    assert.equal(attaches(), 5)
+    await client.close()
+  })
+
+  test("C65 a refused attach: never rejects with its outcome, later waits as told", async () => {
+    const { world, client, run, advance, errors } = setUp()
+    const handle = client.list.get("a")
+    world.refuseAttach = () => new SojournError("FORBIDDEN")
+    const refused = watch(handle.push("1"))
+    await run()
+    assert.equal(refused.how(), "FORBIDDEN not-executed")
+    assert.deepEqual(
+      errors.map((error) => error.code),
+      ["FORBIDDEN"],
+    )
+    world.refuseAttach = () => new SojournError("POP_UNREACHABLE", "not now", { retryAfterMs: 700 })
+    const waiting = watch(handle.push("2"))
+    await run()
+    world.refuseAttach = () => undefined
+    await advance(699)
+    assert.equal(waiting.how(), "pending")
+    await advance(1)
+    assert.equal(waiting.how(), "= 1")
+    await client.close()
+  })
+
+  test("a session that the server forgot: what may have been applied is unknown, the rest goes on under a fresh one", async () => {
+    const { world, client, run, advance, applied } = setUp()
+    const handle = client.list.get("a")
+    await Promise.all([handle.push("1"), run()])
+    world.deaf = true
+    const sent = watch(handle.push("2"))
+    await run()
+    const [sid] = world.actor("list/a").sessions.keys()
+    world.forgotten.add(sid ?? "")
+    world.deaf = false
+    world.socket.cut()
+    const unsent = watch(handle.push("3"))
+    await advance(1_000)
+    assert.equal(sent.how(), "SESSION_UNKNOWN unknown")
+    assert.equal(unsent.how(), "= 2")
+    assert.deepEqual(applied(), ["push(1)", "push(3)"])
+    await client.close()
+  })
+
+  test("an attach that is never answered is made again", async () => {
+    const { world, client, advance, run } = setUp()
+    const handle = client.list.get("a")
+    world.refuseAttach = () => new SojournError("SLEPT")
+    await Promise.all([client.connect(), run()])
+    world.socket.held = true
+    const call = watch(handle.with({ timeoutMs: 60_000 }).push("x"))
+    await advance(15_000)
+    world.refuseAttach = () => undefined
+    world.socket.held = false
+    await advance(15_000)
+    assert.equal(call.how(), "= 1")
+    await client.close()
+  })
+})
+
+describe("the connection", () => {
+  test("C61 C59 the server's death is survived: first retry within 250 ms, then full jitter up to 15 s", async () => {
+    const { world, client, run, clock, statuses } = setUp({
+      chance: { random: () => 1, id: () => "c" },
+      limits: { callMs: 600_000 },
+    })
+    const handle = client.list.get("a")
+    await Promise.all([handle.push("1"), run()])
+    world.unreachable.add("ws://bos")
+    const at: number[] = []
+    const began = clock.mono()
+    world.socket.cut()
+    while (world.sockets.length < 10) {
+      const before = world.sockets.length
+      clock.next()
+      if (world.sockets.length > before) at.push(clock.mono() - began)
+      await run()
+    }
+    const delays = at.map((ms, i) => ms - (at[i - 1] ?? 0))
+    assert.deepEqual(delays, [250, 500, 1000, 2000, 4000, 8000, 15000, 15000, 15000])
+    assert.equal(statuses.at(-1), "reconnecting")
+    await client.close()
+  })
+
+  test("the retry starts over only after a connection that was stable", async () => {
+    const { world, client, run, clock, advance } = setUp({ chance: { random: () => 1, id: () => "c" } })
+    void client.list.get("a").ready()
+    await run()
+    const reconnectMs = async (): Promise<number> => {
+      const before = world.sockets.length
+      const began = clock.mono()
+      world.socket.cut()
+      while (world.sockets.length === before) clock.next()
+      await run()
+      return clock.mono() - began
+    }
+    assert.deepEqual([await reconnectMs(), await reconnectMs(), await reconnectMs()], [250, 500, 1000])
+    await advance(5_000)
+    assert.equal(await reconnectMs(), 250)
+    await client.close()
+  })
+
+  test("a server that goes away names the time, which wins; it is left then even if it does not close", async () => {
+    const { world, client, run, advance, statuses } = setUp()
+    const handle = client.list.get("a")
+    await Promise.all([handle.ready(), run()])
+    world.socket.send({ t: "goaway", retryAfterMs: 3_000 })
+    await run()
+    await advance(2_999)
+    assert.equal(watch(handle.push("still served")).how(), "pending")
+    assert.equal(world.sockets.length, 1)
+    await advance(1)
+    assert.equal(world.sockets.length, 2)
+    await run()
+    world.socket.send({ t: "goaway", retryAfterMs: 5_000 })
+    await run()
+    world.socket.cut(4000)
+    await advance(4_999)
+    assert.equal(world.sockets.length, 2)
+    await advance(1)
+    assert.equal(world.sockets.length, 3)
+    assert.equal(statuses.at(-1), "connected")
+    await client.close()
+  })
+
+  test("C62 a half-open connection is left within two heartbeats; any inbound frame counts as life", async () => {
+    const { world, client, run, advance } = setUp()
+    const handle = client.list.get("a")
+    await Promise.all([handle.ready(), run()])
+    world.deaf = true
+    const actor = world.actor("list/a")
+    for (let i = 0; i < 6; i++) {
+      await advance(15_000)
+      world.commit(actor, `life ${i}`)
+      await run()
+    }
+    assert.equal(world.sockets.length, 1)
+    await advance(39_999)
+    assert.equal(world.sockets.length, 1)
+    await advance(1)
+    assert.equal(world.sockets[0]?.closedBy, "client")
+    assert.equal(world.sockets[0]?.closeCode, 4001)
+    await client.close()
+  })
+
+  test("C62 a quiet connection is kept by pings", async () => {
+    const { world, client, run, advance } = setUp()
+    await Promise.all([client.list.get("a").ready(), run()])
+    await advance(600_000)
+    assert.equal(world.sockets.length, 1)
+    await client.close()
+  })
+
+  test("C63 after an hour's sleep the first timer reconnects", async () => {
+    const { world, client, run, clock, statuses, advance } = setUp()
+    await Promise.all([client.list.get("a").ready(), run()])
+    await advance(1_000)
+    clock.sleep(3_600_000)
+    clock.next()
+    assert.equal(statuses.at(-1), "reconnecting")
+    await advance(250)
+    assert.equal(world.sockets.length, 2)
+    assert.equal(statuses.at(-1), "connected")
+    await client.close()
+  })
+
+  test("C63 hidden pages pause retries, visible ones connect at once and probe a socket that may be dead", async () => {
+    const { world, client, run, advance, show, statuses } = setUp()
+    await Promise.all([client.list.get("a").ready(), run()])
+    show(false)
+    world.socket.cut()
+    await advance(120_000)
+    assert.equal(world.sockets.length, 1)
+    assert.equal(statuses.at(-1), "suspended")
+    show(true)
+    await run()
+    assert.equal(world.sockets.length, 2)
+    assert.equal(statuses.at(-1), "connected")
+    world.deaf = true
+    show(true)
+    await advance(4_000)
+    assert.equal(world.sockets[1]?.closedBy, "client")
+    await client.close()
+  })
+
+  test("C64 a token function that throws is retried; it is called at each connect and gives fresh tokens in band", async () => {
+    let calls = 0
+    const { world, client, run, advance, errors } = setUp({
+      token: async () => {
+        await Promise.resolve()
+        if (++calls < 3) throw new Error("login is down")
+        return `t${calls}`
+      },
+    })
+    world.principalOf = (token) => (token?.startsWith("t") ? "alice" : undefined)
+    const call = watch(client.list.get("a").push("x"))
+    await run()
+    await advance(2_000)
+    assert.equal(call.how(), "= 1")
+    assert.deepEqual(
+      errors.map((error) => [error.code, (error.cause as Error).message]),
+      [
+        ["UNAUTHORIZED", "login is down"],
+        ["UNAUTHORIZED", "login is down"],
+      ],
+    )
+    world.socket.send({
+      t: "error",
+      err: new SojournError("UNAUTHORIZED", "the token expires", { retry: "later" }).toWire(),
+    })
+    await run()
+    assert.deepEqual(world.socket.frames.at(-1), { t: "token", token: "t4" })
+    assert.equal(client.principal, "alice")
+    await client.close()
+  })
+
+  test("C64 C65 a terminal close code stops: status failed, everything rejects, nothing retries, connect() tries again", async () => {
+    const { world, client, run, advance, statuses, clock } = setUp()
+    const handle = client.list.get("a")
+    await Promise.all([handle.ready(), run()])
+    world.deaf = true
+    const sent = watch(handle.push("x"))
+    await run()
+    world.socket.cut(4502, "expired")
+    const after = watch(handle.push("y"))
+    await run()
+    assert.equal(sent.how(), "UNAUTHORIZED unknown")
+    assert.equal(after.how(), "UNAUTHORIZED not-executed")
+    assert.equal(statuses.at(-1), "failed")
+    await advance(120_000)
+    assert.equal(world.sockets.length, 1)
+    assert.equal(clock.timers, 0)
+    world.deaf = false
+    client.connect()
+    const again = watch(handle.push("z"))
+    await run()
+    assert.equal(again.how(), "= 1")
+    await client.close()
+  })
+
+  test("C65 an unknown code is judged by its range", async () => {
+    for (const [code, stops] of [
+      [4499, false],
+      [4999, true],
+      [1011, false],
+    ] as const) {
+      const { world, client, run, advance, statuses } = setUp()
+      await Promise.all([client.list.get("a").ready(), run()])
+      world.socket.cut(code)
+      await advance(250)
+      assert.equal(statuses.at(-1), stops ? "failed" : "connected", String(code))
+      await client.close()
+    }
+  })
+
+  test("an attempt that hangs is given up", async () => {
+    const { world, client, run, advance } = setUp()
+    world.stalled = true
+    void client.list
+      .get("a")
+      .ready()
+      .catch(() => {})
+    await run()
+    await advance(10_000)
+    assert.equal(world.sockets[0]?.closedBy, "client")
+    world.stalled = false
+    await advance(1_000)
+    assert.equal(client.status, "connected")
+    await client.close()
+  })
+
+  test("what was queued as one principal is never sent as another", async () => {
+    let token = "alice"
+    const { world, client, run, advance, applied } = setUp({ token: () => token })
+    const handle = client.list.get("a")
+    const states: unknown[] = []
+    handle.state.subscribe((state) => states.push(state))
+    await Promise.all([handle.push("hers"), run()])
+    world.unreachable.add("ws://bos")
+    world.socket.cut()
+    const queued = watch(handle.push("hers too"))
+    await advance(300)
+    token = "bob"
+    world.unreachable.clear()
+    await advance(2_000)
+    assert.match(queued.how(), /^UNAUTHORIZED/)
+    const his = watch(handle.push("his"))
+    await run()
+    assert.equal(his.how(), "= 2")
+    assert.deepEqual(applied(), ["push(hers)", "push(his)"])
+    assert.match(world.actor("list/a").applied[1] ?? "", /^bob-/)
+    await client.close()
+  })
+
+  test("a frame that cannot be read costs the connection, not the client", async () => {
+    const { world, client, run, advance, errors } = setUp()
+    const handle = client.list.get("a")
+    await Promise.all([handle.ready(), run()])
+    for (const text of ["{", "null", "[]", `{"t":"reply"}`, `{"t":"welcome"}`, `{"t":"unknown"}`]) {
+      world.socket.sendText(text)
+      await advance(20_000)
+    }
+    const call = watch(handle.push("x"))
+    await advance(1_000)
+    assert.equal(call.how(), "= 1")
+    assert.ok(errors.every((error) => error.code === "BAD_FRAME"))
+    await client.close()
+  })
+
+  test("hello stays within its limit with many actors and long queues, and attaches those it has no room for after welcome", async () => {
+    const { world, client, run, advance } = setUp()
+    const handles = Array.from({ length: 60 }, (_, i) => client.list.get(`actor-${i}`))
+    for (const handle of handles) handle.on("pushed", () => {})
+    await run()
+    world.socket.cut()
+    const calls = handles.map((handle) => watch(handle.push("x".repeat(300))))
+    await advance(1_000)
+    assert.deepEqual(new Set(calls.map((call) => call.how())), new Set(["= 1"]))
+    const hello = world.socket.texts[0] ?? ""
+    assert.ok(hello.length > 3_000 && hello.length <= 4_096, `${hello.length}`)
+    await client.close()
+  })
+})
+
+describe("C66 close", () => {
+  const states: Record<string, (s: ReturnType<typeof setUp>) => Promise<void>> = {
+    idle: async () => {},
+    connecting: async ({ world, client, run }) => {
+      world.stalled = true
+      void client.list.get("a").push("x")
+      await run()
+    },
+    connected: async ({ world, client, run }) => {
+      await Promise.all([client.list.get("a").ready(), run()])
+      world.socket.held = true
+      void client.list.get("a").push("x")
+      void client.list.get("a").query.size()
+      await run()
+    },
+    reconnecting: async ({ world, client, run }) => {
+      await Promise.all([client.list.get("a").ready(), run()])
+      world.unreachable.add("ws://bos")
+      world.socket.cut()
+      void client.list.get("a").push("x")
+      await run()
+    },
+    moving: async ({ client, run }) => {
+      await Promise.all([client.list.get("a").ready(), run()])
+      client.switchTo("ws://fra")
+    },
+    suspended: async ({ world, client, run, show }) => {
+      await Promise.all([client.list.get("a").ready(), run()])
+      show(false)
+      world.socket.cut()
+      await run()
+    },
+    failed: async ({ world, client, run }) => {
+      await Promise.all([client.list.get("a").ready(), run()])
+      world.socket.cut(4502)
+      await run()
+    },
+  }
+  for (const [name, reach] of Object.entries(states))
+    test(`C66 in status ${name} leaves no timer, socket, watcher or unhandled rejection`, async () => {
+      const unhandled: unknown[] = []
+      const listener = (reason: unknown): void => void unhandled.push(reason)
+      process.on("unhandledRejection", listener)
+      const s = setUp()
+      await reach(s)
+      assert.equal(s.client.status, name)
+      const closed = s.client.close()
+      await s.run()
+      await closed
+      await s.client.close()
+      assert.equal(s.client.status, "closed")
+      assert.equal(s.clock.timers, 0)
+      assert.ok(s.world.sockets.every((socket) => socket.isClosed))
+      assert.equal(s.watched(), 0)
+      assert.equal(watch(s.client.list.get("a").push("late")).how(), "pending")
+      await new Promise((resolve) => setImmediate(resolve))
+      assert.deepEqual(unhandled, [])
+      process.off("unhandledRejection", listener)
+    })
+
+  test("C66 pending calls reject with the right outcome, and close waits no longer than it may", async () => {
+    const { world, client, run, clock, advance } = setUp()
+    const handle = client.list.get("a")
+    await Promise.all([handle.ready(), run()])
+    world.socket.held = true
+    const sent = watch(handle.push("x"))
+    await run()
+    world.socket.buffered = 10_000_000
+    const unsent = watch(handle.push("y"))
+    await run()
+    world.stuck = true
+    const closed = watch(client.close())
+    await run()
+    assert.equal(closed.how(), "pending")
+    assert.equal(sent.how(), "CLIENT_CLOSED unknown")
+    assert.equal(unsent.how(), "CLIENT_CLOSED not-executed")
+    await advance(1_000)
+    assert.equal(closed.how(), "= undefined")
+    assert.equal(clock.timers, 0)
+  })
+
+  test("a closed handle detaches, rejects what is pending, and attaches again when used, under the same session", async () => {
+    const { world, client, run, kinds } = setUp()
+    const handle = client.list.get("a")
+    await Promise.all([handle.push("1"), run()])
+    handle.close()
+    await run()
+    assert.equal(kinds().at(-1), "detach")
+    assert.equal(world.actor("list/a").attaches.size, 0)
+    assert.equal((await Promise.all([handle.push("2"), run()]))[0], 2)
+    assert.equal(world.actor("list/a").sessions.size, 1)
+    await client.close()
+  })
+
+  test("actors of one client are bounded; closed handles make room", async () => {
+    const { client, run } = setUp({ limits: { actorsMax: 2 } })
+    await Promise.all([client.list.get("a").push("1"), client.list.get("b").push("1"), run()])
+    assert.throws(() => client.list.get("c"), { code: "RATE_LIMITED" })
+    client.list.get("a").close()
+    assert.equal((await Promise.all([client.list.get("c").push("1"), run()]))[0], 1)
+    await client.close()
+  })
+})
+
+describe("names", () => {
+  test("a handle and a client are no promises, and colliding names are reached through call and actor", async () => {
+    const { client, run, applied } = setUp()
+    const handle = client.list.get("a")
+    assert.equal(await handle, handle)
+    assert.equal(await client, client)
+    const loose = client.actor("list", "a")
+    await Promise.all([loose.call["close"]?.("x"), loose.call["state"]?.("y"), run()])
+    assert.deepEqual(applied(), ["close(x)", "state(y)"])
+    assert.equal(client.actor("list", "a"), client.list.get("a"))
+    assert.throws(() => client.list.get(""), TypeError)
+    await client.close()
+  })
+
+  test("frames carry calls in the order of their numbers", async () => {
+    const { world, client, run } = setUp()
+    const handle = client.list.get("a")
+    for (const value of "abcdef") void handle.push(value)
+    await run()
+    assert.deepEqual(callsOf(world.socket.frames), [1, 2, 3, 4, 5, 6])
+    await client.close()
+  })
+})
