@@ -6,23 +6,23 @@ import {
   type CallBody,
   type Encoded,
   type MoveReport,
-  type Patch,
   type QueryBody,
   type Resumed,
   type ServerFrame,
   type WireError,
 } from "@sojourn/protocol"
-import { create } from "mutative"
 import type { ErasedDefinition } from "./actor.ts"
 import { parseAddress } from "./address.ts"
 import { OutputGate } from "./gate.ts"
 import { encodeEntry, encodeSnapshot, type Entry, type Loaded, type StoredReply } from "./journal.ts"
 import type { Limits } from "./limits.ts"
-import type { Principal } from "./mesh-messages.ts"
+import { isServer, type Principal } from "./mesh-messages.ts"
 import type { Chance, Clock, EventSink, Primitives, Undo } from "./ports.ts"
-import { SessionTable, missedSince, type Session } from "./sessions.ts"
+import { SessionTable, type Session } from "./sessions.ts"
 import type { Grant, Store } from "./store.ts"
+import { Tail } from "./tail.ts"
 import { admitPatches, assertLeavesUntouched, pruneLeaves, rememberTree, type TreeMemory } from "./tree.ts"
+import { Turn, own } from "./turn.ts"
 
 /**
  * One in-memory incarnation of an actor.
@@ -37,7 +37,8 @@ import { admitPatches, assertLeavesUntouched, pruneLeaves, rememberTree, type Tr
  * When a write is fenced, or its outcome is unknown, the activation is dropped: what the gate holds is never sent, and the next
  * activation claims anew and starts from what is durable. Nothing here ever sends a write again.
  *
- * A file over 400 lines on purpose: mailbox, turn, write and gate share one state, and their order is the guarantee.
+ * A file over 400 lines on purpose: mailbox, write and gate share one state, and their order is the guarantee. What stands alone is in
+ * `turn.ts`, `gate.ts`, `sessions.ts` and `tail.ts`.
  */
 
 /** A session attached here. `sent` is its position: the revision that the frames sent so far reach. */
@@ -97,9 +98,7 @@ export class Activation {
   readonly #ports: ActivationPorts
   readonly #gate: OutputGate
   readonly #sessions: SessionTable
-  readonly #tail: Entry[]
-  #tailBytes: number[] = []
-  #tailTotal = 0
+  readonly #tail: Tail
   #tree: TreeMemory
   #state: unknown
   #revision: number
@@ -110,7 +109,7 @@ export class Activation {
   #pending: { readonly entry: Entry; readonly bytes: Uint8Array }[] = []
   #writing = false
   #mailbox: Item[] = []
-  #running: AbortController | undefined
+  #running: Turn | undefined
   #runningCall: { readonly sid: string; readonly c: number } | undefined
   #dropped = false
   #closed = false
@@ -140,9 +139,7 @@ export class Activation {
     this.#fence = owner.fence
     this.#grant = owner.grant ? { grant: owner.grant, home: owner.home } : undefined
     this.#sessions = new SessionTable(loaded.sessions.values(), ports.limits)
-    this.#tail = loaded.tail
-    this.#tailBytes = loaded.tail.map((entry) => JSON.stringify(entry).length)
-    this.#tailTotal = this.#tailBytes.reduce((a, b) => a + b, 0)
+    this.#tail = new Tail(loaded.tail, ports.limits)
     this.#snapshotBytes = loaded.snapshotBytes
     this.#journalBytes = loaded.journalBytes
     this.#journalEntries = loaded.journalEntries
@@ -151,13 +148,15 @@ export class Activation {
     this.#gate = new OutputGate(owner.grant ? loaded.revision - 1 : loaded.revision)
     if (loaded.fresh) {
       this.#state = def.state()
+      if (typeof this.#state !== "object" || this.#state === null)
+        throw new SojournError("BAD_STATE", `state() of ${id} must return an object, got ${String(this.#state)}`)
       this.#tree = rememberTree(this.#state)
       this.#append({ r: this.#revision + 1, t: ports.clock.now(), i: codec.encode(this.#state) })
     } else {
       this.#state = loaded.state
       this.#tree = rememberTree(this.#state)
     }
-    this.#trimTail()
+    this.#tail.trim(ports.clock.now())
   }
 
   get epoch(): number {
@@ -211,7 +210,7 @@ export class Activation {
     this.#sessions.acknowledge(session, body.acked)
     att.queued = this.#queuedOf(att.sid)
     const revision = this.#revision
-    const missed = body.pos === undefined ? undefined : missedSince(this.#tail, body.pos, revision)
+    const missed = body.pos === undefined ? undefined : this.#tail.since(body.pos, revision)
     const resumed: Resumed = body.pos === undefined ? "new" : missed ? "replay" : "snapshot"
     const state = body.live && !missed ? codec.encode(this.#state) : undefined
     att.sent = missed ? (body.pos ?? 0) : revision
@@ -412,78 +411,18 @@ export class Activation {
       this.drop(new SojournError("INVARIANT", `call ${call.c} of ${session.id} would run after call ${session.last}`))
       return
     }
-    const controller = new AbortController()
-    this.#running = controller
+    const turn = new Turn(this.#def, this.#state)
+    this.#running = turn
     this.#runningCall = { sid: session.id, c: call.c }
-    const emitted: [string, Encoded][] = []
-    let finalize: (() => [unknown, readonly Patch[]]) | undefined
     const finish = (outcome: Outcome): void => {
-      if (this.#dropped || this.#running !== controller) return
+      if (this.#dropped || this.#running !== turn) return
       this.#running = undefined
       this.#runningCall = undefined
-      this.#endTurn(att, session, call, outcome, finalize, emitted)
-    }
-    const invoke = (): unknown => {
-      const action = Object.hasOwn(this.#def.actions ?? {}, call.a) ? this.#def.actions?.[call.a] : undefined
-      if (!action) throw new SojournError("UNKNOWN_ACTION", `there is no action ${JSON.stringify(call.a)}`)
-      const args = codec.decode(call.p)
-      if (!Array.isArray(args)) throw new SojournError("BAD_INPUT", "a call's arguments must be an array")
-      const act = (checked: unknown[]): unknown => {
-        const [draft, done] = create(this.#state as object, { enablePatches: true }) as unknown as [
-          unknown,
-          () => [unknown, readonly Patch[], unknown],
-        ]
-        finalize = () => {
-          const [next, patches] = done()
-          return [next, patches]
-        }
-        let over = false
-        const context = Object.assign(this.#readContext(att.who), {
-          state: draft,
-          signal: controller.signal,
-          broadcast: (name: string, payload?: unknown) => {
-            if (over) throw new TypeError("broadcast after its turn has ended")
-            if (!Object.hasOwn(this.#def.events ?? {}, name))
-              throw new TypeError(`there is no event ${JSON.stringify(name)}`)
-            emitted.push([name, codec.encode(payload)])
-          },
-        })
-        const result = action(context, ...checked)
-        if (result instanceof Promise) return result.finally(() => (over = true))
-        over = true
-        return result
-      }
-      const validate = (): unknown => {
-        const schema = this.#def.input && Object.hasOwn(this.#def.input, call.a) ? this.#def.input[call.a] : undefined
-        if (!schema) return act(args)
-        const take = (result: { issues?: readonly { message: string }[] | undefined; value?: unknown }): unknown => {
-          if (result.issues)
-            throw new SojournError(
-              "BAD_INPUT",
-              result.issues
-                .map((issue) => issue.message)
-                .join("; ")
-                .slice(0, 500),
-            )
-          return act(result.value as unknown[])
-        }
-        const result = schema["~standard"].validate(args)
-        return result instanceof Promise ? result.then(take) : take(result)
-      }
-      const admit = (allowed: boolean): unknown => {
-        if (!allowed) throw new SojournError("FORBIDDEN", `${att.who.id} may not call ${call.a}`)
-        return validate()
-      }
-      if (call.skip) throw new SojournError("CALL_SKIPPED")
-      const allowed =
-        this.#def.authorize && !isServer(att.who)
-          ? this.#def.authorize(this.#readContext(att.who), att.who, call.a)
-          : true
-      return allowed instanceof Promise ? allowed.then(admit) : admit(allowed)
+      this.#endTurn(att, session, call, turn, outcome)
     }
     let result: unknown
     try {
-      result = invoke()
+      result = turn.run(call, att.who, this.#readContext(att.who))
     } catch (error) {
       finish({ failed: true, error, value: undefined })
       return
@@ -492,51 +431,46 @@ export class Activation {
       finish({ failed: false, value: result, error: undefined })
       return
     }
-    const undo = this.#ports.clock.after(this.#ports.limits.turnMsMax, () => {
-      this.drop(
-        new SojournError("UNKNOWN_OUTCOME", `the turn ${call.a} of ${this.#id} did not end within limits.turnMsMax`),
-      )
+    const { clock, limits } = this.#ports
+    const undo = clock.after(limits.turnMsMax, () => {
+      const late = `the turn ${call.a} of ${this.#id} did not end within limits.turnMsMax (${limits.turnMsMax} ms)`
+      this.drop(new SojournError("UNKNOWN_OUTCOME", late))
     })
+    const settled = (outcome: Outcome): void => {
+      undo()
+      finish(outcome)
+      this.#run()
+    }
     result.then(
       (value: unknown) => {
-        undo()
-        finish({ failed: false, value, error: undefined })
-        this.#run()
+        settled({ failed: false, value, error: undefined })
       },
       (error: unknown) => {
-        undo()
-        finish({ failed: true, value: undefined, error })
-        this.#run()
+        settled({ failed: true, value: undefined, error })
       },
     )
   }
 
   /** Commits the turn, or its refusal: either way the call's number is used up in the same write as its effect. */
-  #endTurn(
-    att: Attached,
-    session: Session,
-    call: CallBody,
-    outcome: Outcome,
-    finalize: (() => [unknown, readonly Patch[]]) | undefined,
-    emitted: readonly [string, Encoded][],
-  ): void {
+  #endTurn(att: Attached, session: Session, call: CallBody, turn: Turn, outcome: Outcome): void {
     const { clock } = this.#ports
     const r = this.#revision + 1
     const now = clock.now()
     let reply: StoredReply
     let next = this.#state
     let encodedPatches: Encoded | undefined
-    let events = emitted
+    let events: readonly (readonly [string, Encoded])[] = []
     try {
       if (outcome.failed) throw outcome.error
       const ok = codec.encode(outcome.value)
-      const [state, patches] = finalize?.() ?? [this.#state, []]
+      const taken = turn.take()
       assertLeavesUntouched(this.#tree)
-      if (patches.length > 0) {
-        encodedPatches = codec.encode(patches)
-        admitPatches(state, patches, this.#tree)
-        next = state
+      if (taken.patches.length > 0) {
+        encodedPatches = codec.encode(taken.patches)
+        admitPatches(taken.next, taken.patches, this.#tree)
+        next = taken.next
       }
+      events = taken.emitted
       reply = { r, ok }
     } catch (error) {
       // A leaf changed in place cannot be rolled back in memory: the activation goes, and with it the change.
@@ -549,13 +483,6 @@ export class Activation {
       next = this.#state
       reply = { r, err: this.#wireError(error, call.a) }
     }
-    const entryOf = (): Entry => ({
-      r,
-      t: now,
-      ...(encodedPatches === undefined ? {} : { p: encodedPatches }),
-      ...(events.length === 0 ? {} : { ev: events }),
-      s: [this.#sessions.update(session)],
-    })
     if (reply.err === undefined && encodedPatches === undefined && events.length === 0) {
       // Nothing changed: no write. The reply is a read; its number rides in the session's next entry.
       const read: StoredReply = { ...reply, r: this.#revision }
@@ -566,7 +493,13 @@ export class Activation {
       return
     }
     this.#sessions.applied(session, call.c, reply, now)
-    const entry = entryOf()
+    const entry: Entry = {
+      r,
+      t: now,
+      ...(encodedPatches === undefined ? {} : { p: encodedPatches }),
+      ...(events.length === 0 ? {} : { ev: events }),
+      s: [this.#sessions.update(session)],
+    }
     const bytes = encodeEntry(entry, this.#ports.primitives)
     const refused = this.#refusal(bytes.length, next)
     if (refused) {
@@ -636,7 +569,7 @@ export class Activation {
       }
     }
     try {
-      const run = Object.hasOwn(this.#def.queries ?? {}, query.n) ? this.#def.queries?.[query.n] : undefined
+      const run = own(this.#def.queries, query.n)
       if (!run) throw new SojournError("UNKNOWN_ACTION", `there is no query ${JSON.stringify(query.n)}`)
       const context = this.#readContext(att.who)
       const ask = (allowed: boolean): unknown => {
@@ -725,28 +658,9 @@ export class Activation {
   #append(entry: Entry, bytes = encodeEntry(entry, this.#ports.primitives)): void {
     this.#revision = entry.r
     this.#pending.push({ entry, bytes })
-    this.#tail.push(entry)
-    this.#tailBytes.push(bytes.length)
-    this.#tailTotal += bytes.length
+    this.#tail.push(entry, bytes.length, this.#ports.clock.now())
     this.#journalBytes += bytes.length
     this.#journalEntries += 1
-    this.#trimTail()
-  }
-
-  #trimTail(): void {
-    const { tailEntriesMax, tailBytesMax, tailMsMax } = this.#ports.limits
-    const oldest = this.#ports.clock.now() - tailMsMax
-    let drop = 0
-    while (drop < this.#tail.length - 1) {
-      const entry = this.#tail[drop]
-      if (entry === undefined) break
-      if (this.#tail.length - drop <= tailEntriesMax && this.#tailTotal <= tailBytesMax && entry.t >= oldest) break
-      this.#tailTotal -= this.#tailBytes[drop] ?? 0
-      drop++
-    }
-    if (drop === 0) return
-    this.#tail.splice(0, drop)
-    this.#tailBytes.splice(0, drop)
   }
 
   #pump(): void {
@@ -859,7 +773,7 @@ export class Activation {
     for (const att of this.#ports.attached()) attached.add(att.sid)
     this.#sessions.expire(this.#ports.clock.now(), (id) => attached.has(id))
     return encodeSnapshot(
-      { revision: this.#revision, state: this.#state, sessions: this.#sessions.records(), tail: this.#tail },
+      { revision: this.#revision, state: this.#state, sessions: this.#sessions.records(), tail: this.#tail.entries },
       this.#ports.primitives,
     )
   }
@@ -878,10 +792,3 @@ export class Activation {
     )
   }
 }
-
-/** Server code, which no author's `authorize` is asked about. Gateways let no client be called so. */
-export function isServer(who: Principal): boolean {
-  return who.id.startsWith(serverPrefix)
-}
-
-export const serverPrefix = "server:"

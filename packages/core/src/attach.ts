@@ -1,4 +1,4 @@
-import { SojournError, type AttachBody, type ClientFrame, type ServerFrame } from "@sojourn/protocol"
+import type { AttachBody, ClientFrame, ServerFrame, SojournError } from "@sojourn/protocol"
 import type { Attached } from "./activation.ts"
 import type { Principal } from "./mesh-messages.ts"
 

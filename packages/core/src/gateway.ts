@@ -8,12 +8,11 @@ import {
   type CloseName,
   type ServerFrame,
 } from "@sojourn/protocol"
-import { isServer } from "./activation.ts"
 import { addressId } from "./address.ts"
-import type { HostAttach } from "./attach.ts"
+import type { AttachRequest, HostAttach } from "./attach.ts"
 import type { Host } from "./host.ts"
 import type { Limits } from "./limits.ts"
-import type { Principal } from "./mesh-messages.ts"
+import { isServer, type Principal } from "./mesh-messages.ts"
 import type { Clock, EventSink, Pipe, PipeReader, Undo } from "./ports.ts"
 import type { SessionIds } from "./session-ids.ts"
 import type { Tickets } from "./tickets.ts"
@@ -349,9 +348,8 @@ class Connection implements PipeReader<string> {
           "RATE_LIMITED",
           `this connection has ${this.#attaches.size} attaches (limits.attachesPerConnectionMax)`,
         )
-      let attach: HostAttach | undefined
       let over = false
-      const made = host.attach({
+      const request: AttachRequest = {
         actor,
         who,
         mintedAt: session.mintedAt,
@@ -365,12 +363,12 @@ class Connection implements PipeReader<string> {
         },
         ended: () => {
           over = true
-          if (attach && this.#attaches.get(body.ch) === attach) this.#attaches.delete(body.ch)
+          if (this.#attaches.get(body.ch)?.request === request) this.#attaches.delete(body.ch)
         },
-      })
-      attach = made
+      }
+      const attach = host.attach(request)
       // It may have ended while it was being made (refused at once).
-      if (!over) this.#attaches.set(body.ch, made)
+      if (!over) this.#attaches.set(body.ch, attach)
     } catch (error) {
       refuse(error instanceof SojournError ? error : new SojournError("INTERNAL", undefined, { cause: error }))
     }

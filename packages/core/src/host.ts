@@ -9,6 +9,7 @@ import type { Limits } from "./limits.ts"
 import { packBody, unpackBody } from "./mesh-codec.ts"
 import type { MeshMessage } from "./mesh-messages.ts"
 import type { Chance, Clock, EventSink, Primitives, Undo } from "./ports.ts"
+import { Relays } from "./relays.ts"
 import { Resend } from "./resend.ts"
 import type { Body, Grant, PullAnswer, Store } from "./store.ts"
 import type { Tickets } from "./tickets.ts"
@@ -80,11 +81,9 @@ export class Host {
   readonly #slots = new Map<string, Slot>()
   readonly #residents = new Map<string, Slot>()
   readonly #beliefs = new Map<string, { readonly pop: string; readonly epoch: number }>()
-  readonly #relaysOut = new Map<string, HostAttach>()
-  readonly #relaysIn = new Map<string, HostAttach>()
+  readonly #relays: Relays
   readonly #grants: Resend
   readonly #announcements: Resend
-  #relayCount = 0
   #sweep: Undo | undefined
   #stopped = false
 
@@ -93,6 +92,22 @@ export class Host {
     const { clock, limits } = options
     this.#grants = new Resend(clock, limits, (actor, { to }) => {
       this.#regrant(actor, to)
+    })
+    this.#relays = new Relays({
+      limits,
+      tickets: options.tickets,
+      send: (pop, message) => options.send(pop, message),
+      attach: (request) => this.attach(request),
+      receive: (att, frame) => {
+        this.receive(att, frame)
+      },
+      leave: (att) => {
+        this.leave(att)
+      },
+      end: (att, error) => {
+        const slot = this.#slots.get(att.request.actor)
+        if (slot) this.#endAttach(slot, att, error)
+      },
     })
     this.#announcements = new Resend(clock, limits, (actor, { to, e }) => {
       options.send(to, { t: "HOMEUPD", actor, e })
@@ -133,8 +148,8 @@ export class Host {
   receive(att: HostAttach, frame: SessionFrame): void {
     const slot = this.#slots.get(att.request.actor)
     if (!slot || att.status === "ended") return
-    if (att.status === "relayed" && att.relay) {
-      this.#o.send(att.relay.pop, { t: "FRAME", relay: att.relay.id, dir: "in", frame })
+    if (att.status === "relayed") {
+      this.#relays.forward(att, frame)
       return
     }
     if (att.status === "local" && this.#open(slot)) {
@@ -189,10 +204,7 @@ export class Host {
   }
 
   #leave(slot: Slot, att: HostAttach, replaced: boolean): void {
-    if (att.relay) {
-      this.#relaysOut.delete(relayKey(att.relay.pop, att.relay.id))
-      this.#o.send(att.relay.pop, { t: "RELAY_CLOSE", relay: att.relay.id, dir: "in" })
-    }
+    this.#relays.close(att)
     if (att.status === "local") slot.activation?.detach(att)
     att.endWith(undefined)
     if (slot.attached.get(att.sid) === att) slot.attached.delete(att.sid)
@@ -717,114 +729,9 @@ export class Host {
         again = att
         continue
       }
-      this.#openRelay(slot, att, to)
+      this.#relays.open(att, to)
     }
     if (again) this.#need(slot, again)
-  }
-
-  #openRelay(slot: Slot, att: HostAttach, to: string): void {
-    const id = ++this.#relayCount
-    if (this.#relaysOut.size >= this.#o.limits.relaysPerLinkMax) {
-      this.#endAttach(
-        slot,
-        att,
-        new SojournError("RATE_LIMITED", "this node relays as many sessions as it may (limits.relaysPerLinkMax)"),
-      )
-      return
-    }
-    att.status = "relayed"
-    att.relay = { pop: to, id }
-    this.#relaysOut.set(relayKey(to, id), att)
-    const sent = this.#o.send(to, {
-      t: "RELAY_OPEN",
-      relay: id,
-      actor: slot.id,
-      principal: att.who,
-      attach: att.request.body,
-    })
-    if (!sent) {
-      this.#endAttach(
-        slot,
-        att,
-        new SojournError("POP_UNREACHABLE", `the link to POP ${to} is down`, { retryAfterMs: 200 }),
-      )
-      return
-    }
-    const queue = att.queue
-    att.queue = []
-    for (const frame of queue) this.receive(att, frame)
-  }
-
-  #relayOpened(from: string, m: Extract<MeshMessage, { t: "RELAY_OPEN" }>): void {
-    const { send, tickets } = this.#o
-    const key = relayKey(from, m.relay)
-    const mintedAt = mintedAtOf(m.attach.sid)
-    const ticket = m.attach.ticket === undefined ? undefined : tickets.verify(m.attach.ticket)
-    const known = ticket && ticket.actor === m.actor && ticket.principal === m.principal.id ? ticket : undefined
-    try {
-      const att = this.attach({
-        actor: m.actor,
-        who: m.principal,
-        mintedAt,
-        body: m.attach,
-        ticket: known,
-        hint: undefined,
-        stay: true,
-        localOnly: true,
-        out: (frame) => {
-          send(from, { t: "FRAME", relay: m.relay, dir: "out", frame })
-        },
-        ended: () => {
-          this.#relaysIn.delete(key)
-        },
-      })
-      if (att.open) this.#relaysIn.set(key, att)
-    } catch (error) {
-      const err = asSojournError(error).toWire()
-      send(from, { t: "FRAME", relay: m.relay, dir: "out", frame: { t: "detached", ch: m.attach.ch, err } })
-    }
-  }
-
-  #relayFrame(from: string, m: Extract<MeshMessage, { t: "FRAME" }>): void {
-    const key = relayKey(from, m.relay)
-    if (m.dir === "in") {
-      const att = this.#relaysIn.get(key)
-      if (!att) this.#o.send(from, { t: "RELAY_CLOSE", relay: m.relay, dir: "out" })
-      else if (m.frame.t === "call" || m.frame.t === "query" || m.frame.t === "ack") this.receive(att, m.frame)
-      return
-    }
-    const att = this.#relaysOut.get(key)
-    if (!att) {
-      this.#o.send(from, { t: "RELAY_CLOSE", relay: m.relay, dir: "in" })
-      return
-    }
-    if (m.frame.t === "detached" || m.frame.t === "moved") {
-      const slot = this.#slots.get(att.request.actor)
-      this.#relaysOut.delete(key)
-      att.relay = undefined
-      att.endWith(m.frame)
-      if (slot) this.#leave(slot, att, false)
-    } else att.out(m.frame)
-  }
-
-  #relayClosed(from: string, relay: number, dir: "in" | "out"): void {
-    const key = relayKey(from, relay)
-    const att = (dir === "in" ? this.#relaysIn : this.#relaysOut).get(key)
-    if (!att) return
-    if (dir === "in") this.leave(att)
-    else this.#loseRelay(key, att)
-  }
-
-  #loseRelay(key: string, att: HostAttach): void {
-    this.#relaysOut.delete(key)
-    const pop = att.relay?.pop ?? ""
-    att.relay = undefined
-    const slot = this.#slots.get(att.request.actor)
-    const error = new SojournError("POP_UNREACHABLE", `the relay to POP ${pop} broke`, {
-      retryAfterMs: 100,
-      outcome: "unknown",
-    })
-    if (slot) this.#endAttach(slot, att, error)
   }
 
   // ── mesh ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -896,13 +803,13 @@ export class Host {
         this.#announcements.confirmed(m.actor, from, m.e)
         return
       case "RELAY_OPEN":
-        this.#relayOpened(from, m)
+        this.#relays.opened(from, m)
         return
       case "FRAME":
-        this.#relayFrame(from, m)
+        this.#relays.frame(from, m)
         return
       case "RELAY_CLOSE":
-        this.#relayClosed(from, m.relay, m.dir)
+        this.#relays.closed(from, m)
     }
   }
 
@@ -919,8 +826,7 @@ export class Host {
       this.#announcements.hurry(pop)
       return
     }
-    for (const [key, att] of [...this.#relaysOut]) if (att.relay?.pop === pop) this.#loseRelay(key, att)
-    for (const [key, att] of [...this.#relaysIn]) if (key.startsWith(`${pop} `)) this.leave(att)
+    this.#relays.linkDown(pop)
   }
 
   // ── residents ────────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -985,15 +891,6 @@ export class Host {
 
 function* localOf(slot: Slot): Generator<Attached> {
   for (const att of slot.attached.values()) if (att.status === "local") yield att
-}
-
-function relayKey(pop: string, relay: number): string {
-  return `${pop} ${relay}`
-}
-
-/** Of an id that its gateway has verified. */
-function mintedAtOf(sid: string): number {
-  return parseInt(sid.split(".")[1] ?? "0", 36)
 }
 
 function pullMessage(actor: string, pull: Pull): MeshMessage {

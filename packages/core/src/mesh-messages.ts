@@ -80,3 +80,11 @@ export interface Principal {
 export function isBulk(message: MeshMessage): boolean {
   return message.t === "GRANT"
 }
+
+/** Begins the id of server code's principal. Gateways let no client be called so. */
+export const serverPrefix = "server:"
+
+/** Server code: no author's `authorize` is asked about it. */
+export function isServer(who: Principal): boolean {
+  return who.id.startsWith(serverPrefix)
+}

@@ -1,5 +1,5 @@
 import { SojournError } from "@sojourn/protocol"
-import type { Entry, SessionRecord, StoredReply } from "./journal.ts"
+import type { SessionRecord, StoredReply } from "./journal.ts"
 import type { Limits } from "./limits.ts"
 import { expired } from "./session-ids.ts"
 
@@ -166,13 +166,4 @@ export class SessionTable {
   #record(s: Session, y: readonly (readonly [number, StoredReply])[]): SessionRecord {
     return { id: s.id, w: s.principal, m: s.mintedAt, n: s.seen, l: s.last, a: s.acked, y }
   }
-}
-
-/** The entries that a client at `position` has missed, or undefined where the tail does not reach back that far. */
-export function missedSince(tail: readonly Entry[], position: number, revision: number): readonly Entry[] | undefined {
-  if (position > revision) return undefined
-  if (position === revision) return []
-  const first = tail[0]
-  if (first === undefined || first.r > position + 1) return undefined
-  return tail.slice(position + 1 - first.r)
 }

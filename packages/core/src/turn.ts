@@ -1,0 +1,104 @@
+import { SojournError, codec, type CallBody, type Encoded, type Patch } from "@sojourn/protocol"
+import { create } from "mutative"
+import type { ErasedDefinition } from "./actor.ts"
+import { isServer, type Principal } from "./mesh-messages.ts"
+
+/**
+ * The author's part of one exclusive turn: authorize, validate, run the action on a draft. Nothing outside sees any of it until the
+ * activation takes what came of it; a turn that throws, or is given up, is simply not taken.
+ *
+ * It stays synchronous as long as the author's code does: then turn, install and claim are one write, and calls that arrive together
+ * share the next.
+ */
+export class Turn {
+  readonly #def: ErasedDefinition
+  readonly #state: unknown
+  readonly #controller = new AbortController()
+  readonly #emitted: [string, Encoded][] = []
+  #finalize: (() => [unknown, readonly Patch[]]) | undefined
+  #over = false
+
+  /** `state`: the committed state that the draft is made of. */
+  constructor(def: ErasedDefinition, state: unknown) {
+    this.#def = def
+    this.#state = state
+  }
+
+  /** The action's result, or a promise of it. `context` is what a reader sees; `who` is in it too. Throws what the author throws. */
+  run(call: CallBody, who: Principal, context: object): unknown {
+    if (call.skip) throw new SojournError("CALL_SKIPPED")
+    const { authorize } = this.#def
+    const allowed = authorize && !isServer(who) ? authorize(context, who, call.a) : true
+    const admit = (yes: boolean): unknown => {
+      if (!yes) throw new SojournError("FORBIDDEN", `${who.id} may not call ${call.a}`)
+      return this.#validate(call, context)
+    }
+    return allowed instanceof Promise ? allowed.then(admit) : admit(allowed)
+  }
+
+  /** The state after the turn, the patches that lead there, and the events it emitted. Called once, at the end of a turn that held. */
+  take(): {
+    readonly next: unknown
+    readonly patches: readonly Patch[]
+    readonly emitted: readonly [string, Encoded][]
+  } {
+    const [next, patches] = this.#finalize?.() ?? [this.#state, []]
+    return { next, patches, emitted: this.#emitted }
+  }
+
+  abort(reason: unknown): void {
+    this.#over = true
+    this.#controller.abort(reason)
+  }
+
+  #validate(call: CallBody, context: object): unknown {
+    const action = own(this.#def.actions, call.a)
+    if (!action) throw new SojournError("UNKNOWN_ACTION", `there is no action ${JSON.stringify(call.a)}`)
+    const args = codec.decode(call.p)
+    if (!Array.isArray(args)) throw new SojournError("BAD_INPUT", "a call's arguments must be an array")
+    const schema = own(this.#def.input, call.a)
+    if (!schema) return this.#act(action, args, context)
+    const take = (result: { issues?: readonly { message: string }[] | undefined; value?: unknown }): unknown => {
+      if (result.issues) {
+        const said = result.issues.map(({ message }) => message).join("; ")
+        throw new SojournError("BAD_INPUT", said.slice(0, 500))
+      }
+      return this.#act(action, result.value as unknown[], context)
+    }
+    const result = schema["~standard"].validate(args)
+    return result instanceof Promise ? result.then(take) : take(result)
+  }
+
+  #act(action: (c: unknown, ...args: unknown[]) => unknown, args: unknown[], reader: object): unknown {
+    const [draft, done] = create(this.#state as object, { enablePatches: true }) as unknown as [
+      unknown,
+      () => [unknown, readonly Patch[], unknown],
+    ]
+    this.#finalize = () => {
+      const [next, patches] = done()
+      return [next, patches]
+    }
+    const context = {
+      ...reader,
+      state: draft,
+      signal: this.#controller.signal,
+      broadcast: (name: string, payload?: unknown) => {
+        if (this.#over) throw new TypeError("broadcast after its turn has ended")
+        if (!own(this.#def.events, name)) throw new TypeError(`there is no event ${JSON.stringify(name)}`)
+        this.#emitted.push([name, codec.encode(payload)])
+      },
+    }
+    const result = action(context, ...args)
+    if (result instanceof Promise)
+      return result.finally(() => {
+        this.#over = true
+      })
+    this.#over = true
+    return result
+  }
+}
+
+/** Own properties only: nothing of a prototype is ever an action, a query or an event. */
+export function own<T>(table: Readonly<Record<string, T>> | undefined, name: string): T | undefined {
+  return table && Object.hasOwn(table, name) ? table[name] : undefined
+}
