@@ -13,7 +13,7 @@ import type {
  * promise resolves only when everything it wrote, and everything it saw, is durable. A promise that rejects leaves the outcome
  * unknown unless the error says `outcome: "not-executed"`; the caller then claims anew before anything else.
  *
- * Operations on one actor may be called concurrently and take effect in the order in which they were called; operations on different
+ * Operations on one actor may be called concurrently; they take effect, and settle, in the order of their calls. Those on different
  * actors are independent. The engine never looks into `snapshot` and `entries`: they are bytes, copied on the way in and out.
  * An id that `addressId` could not have made rejects with BAD_KEY.
  *

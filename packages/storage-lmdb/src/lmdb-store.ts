@@ -103,7 +103,7 @@ export class LmdbStore implements Store {
     return this.#write(actor, 0, (rows) => claimIn(rows, ownershipRules, home))
   }
 
-  async commit(...[actor, fence, write]: Parameters<Store["commit"]>): ReturnType<Store["commit"]> {
+  commit(...[actor, fence, write]: Parameters<Store["commit"]>): ReturnType<Store["commit"]> {
     const entries = write.entries.map(copy)
     return this.#write(actor, bytesOf(entries), (rows) => commitIn(rows, ownershipRules, fence, { ...write, entries }))
   }
@@ -116,7 +116,7 @@ export class LmdbStore implements Store {
     return this.#write(actor, 0, (rows) => pullIn(rows, ownershipRules, home, to))
   }
 
-  async install(...[actor, home, grant, first]: Parameters<Store["install"]>): ReturnType<Store["install"]> {
+  install(...[actor, home, grant, first]: Parameters<Store["install"]>): ReturnType<Store["install"]> {
     const body = copyBody(grant.body)
     const joined = first && { ...first, entries: first.entries.map(copy) }
     const bytes = bytesOf([...body.entries, ...(joined?.entries ?? [])]) + (body.snapshot?.length ?? 0)
@@ -131,7 +131,7 @@ export class LmdbStore implements Store {
     return this.#write(actor, 0, (rows) => learnIn(rows, ownershipRules, to, e))
   }
 
-  async compact(...[actor, fence, snapshot, upTo]: Parameters<Store["compact"]>): Promise<boolean> {
+  compact(...[actor, fence, snapshot, upTo]: Parameters<Store["compact"]>): Promise<boolean> {
     const bytes = copy(snapshot)
     return this.#write(actor, bytes.length, (rows) => compactIn(rows, ownershipRules, fence, bytes, upTo))
   }

@@ -8,3 +8,7 @@ export type { PopProcessConfig, RunningPop } from "./cluster-pop.ts"
 export { greatCircleKm, lineRttMs } from "./cluster-rtt.ts"
 export type { Coordinates } from "./cluster-rtt.ts"
 export { median, pingTrips, quantile } from "./cluster-ping.ts"
+
+// The definition of the storage contract.
+export { storeConformance } from "./store-conformance.ts"
+export type { HeldFlushes, StoreFixture } from "./store-conformance.ts"

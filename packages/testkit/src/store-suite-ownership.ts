@@ -1,0 +1,285 @@
+import assert from "node:assert/strict"
+
+import { emptyBody, type Fence, type Store } from "@sojourn/core"
+
+import { a, body, bytes, grant, hasCode, owned, write, type OnStore } from "./store-samples.ts"
+
+/** The storage suite: what each ownership operation does to the record and the body. */
+export function claims(it: OnStore): void {
+  it("a new store is empty, and reading it writes nothing", async (store) => {
+    assert.notEqual(store.id, "")
+    assert.equal(await store.peek(a), undefined)
+    assert.equal(await store.load(a), undefined)
+    assert.equal(await store.check(a, { e: 0, f: 1 }), false)
+    assert.deepEqual(await store.list({ limit: 10 }), [])
+    assert.equal((await store.peers()).size, 0)
+    assert.equal(store.watermark(), 0)
+  })
+
+  it("an actor comes into being by a claim at its home, and nowhere else", async (store) => {
+    assert.deepEqual(await store.claim(a, false), { kind: "elsewhere", record: undefined, body: emptyBody })
+    assert.equal(await store.peek(a), undefined)
+    const record = { k: "OWNED", e: 0, f: 1, v: 0, h: "" }
+    assert.deepEqual(await store.claim(a, true), { kind: "claimed", record, body: emptyBody })
+    assert.deepEqual(await store.peek(a), record)
+  })
+
+  it("C5 a claim takes the actor with its body and fences every earlier activation", async (store) => {
+    const old = await owned(store, a, "one", "two")
+    const claim = await store.claim(a, false)
+    assert.deepEqual(claim, {
+      kind: "claimed",
+      record: { k: "OWNED", e: 0, f: 2, v: 2, h: "h2" },
+      body: body(undefined, "one", "two"),
+    })
+    assert.deepEqual(await store.commit(a, old, write("late", "late")), { kind: "fenced", record: claim.record })
+    assert.equal(await store.check(a, old), false)
+    assert.equal(await store.compact(a, old, bytes("late"), 2), false)
+    assert.deepEqual((await store.load(a))?.body, claim.body)
+  })
+}
+
+export function commits(it: OnStore): void {
+  it("C33 a group of entries is one step: all of them and the record, in order", async (store) => {
+    const fence = await owned(store, a)
+    assert.deepEqual(await store.commit(a, fence, write("h3", "1", "2", "3")), { kind: "committed", v: 3 })
+    assert.deepEqual(await store.load(a), {
+      record: { k: "OWNED", e: 0, f: 1, v: 3, h: "h3" },
+      body: body(undefined, "1", "2", "3"),
+    })
+    await assert.rejects(store.commit(a, { ...fence, v: 3 }, write("h3")), RangeError)
+  })
+
+  it("a commit that had been applied is recognized by its revision and hash, and is not applied again", async (store) => {
+    const fence = await owned(store, a)
+    const sent = write("h2", "1", "2")
+    await store.commit(a, fence, sent)
+    const watermark = store.watermark()
+    assert.deepEqual(await store.commit(a, fence, sent), { kind: "already", v: 2 })
+    const other = await store.commit(a, fence, write("other", "1", "2"))
+    assert.equal(other.kind, "fenced")
+    await store.commit(a, { ...fence, v: 2 }, write("h3", "3"))
+    assert.equal((await store.commit(a, fence, sent)).kind, "fenced")
+    assert.deepEqual((await store.load(a))?.body, body(undefined, "1", "2", "3"))
+    assert.equal(store.watermark(), watermark + 1)
+  })
+
+  it("C35 a lower or higher epoch, fence or revision is refused on commit, check and compaction", async (store) => {
+    await store.install(a, false, grant(3, 5, "g", body("s")), write("g"))
+    await store.claim(a, false)
+    const right: Fence = { e: 3, f: 2, v: 5 }
+    const before = await store.load(a)
+    for (const wrong of [
+      { ...right, e: 2 },
+      { ...right, e: 4 },
+      { ...right, f: 1 },
+      { ...right, f: 3 },
+    ]) {
+      assert.deepEqual(await store.commit(a, wrong, write("x", "x")), { kind: "fenced", record: before?.record })
+      assert.equal(await store.check(a, wrong), false, JSON.stringify(wrong))
+      assert.equal(await store.compact(a, wrong, bytes("x"), 5), false)
+    }
+    for (const v of [0, 4, 6])
+      assert.equal((await store.commit(a, { ...right, v }, write("x", "x"))).kind, "fenced", `revision ${v}`)
+    assert.deepEqual(await store.load(a), before)
+    assert.equal(await store.check(a, right), true)
+    assert.equal((await store.commit(a, right, write("h6", "6"))).kind, "committed")
+  })
+
+  it("C35 nothing is committed, checked or compacted where the actor is sealed, gone or unknown", async (store) => {
+    const fence = await owned(store, a, "one")
+    const refused = async (): Promise<void> => {
+      assert.equal((await store.commit(a, fence, write("x", "x"))).kind, "fenced")
+      assert.equal((await store.commit(a, { ...fence, e: 1 }, write("x", "x"))).kind, "fenced")
+      assert.equal(await store.check(a, fence), false)
+      assert.equal(await store.compact(a, fence, bytes("x"), 1), false)
+    }
+    await store.pull(a, true, "fra")
+    await refused()
+    await store.confirm(a, "fra", 1)
+    await refused()
+    assert.deepEqual(await store.commit("notebook/none", fence, write("x", "x")), { kind: "fenced", record: undefined })
+    assert.equal(await store.compact("notebook/none", fence, bytes("x"), 0), false)
+    assert.equal(await store.load("notebook/none"), undefined)
+  })
+
+  it("a compaction replaces snapshot and covered entries, and leaves those that arrived meanwhile", async (store) => {
+    const fence = await owned(store, a, "1", "2", "3")
+    const compacting = store.compact(a, fence, bytes("s2"), 2)
+    const committing = store.commit(a, fence, write("h4", "4"))
+    assert.equal(await compacting, true)
+    assert.equal((await committing).kind, "committed")
+    assert.deepEqual(await store.load(a), {
+      record: { k: "OWNED", e: 0, f: 1, v: 4, h: "h4" },
+      body: body("s2", "3", "4"),
+    })
+    assert.equal(await store.compact(a, fence, bytes("s4"), 4), true)
+    assert.deepEqual((await store.load(a))?.body, body("s4"))
+    assert.equal(await store.compact(a, fence, bytes("again"), 4), true)
+    assert.deepEqual((await store.load(a))?.body, body("again"))
+    await store.commit(a, { ...fence, v: 4 }, write("h5", "5"))
+    assert.deepEqual((await store.claim(a, true)).body, body("again", "5"))
+  })
+
+  it("a snapshot of a revision that is not committed, or older than the stored one, is refused", async (store) => {
+    const fence = await owned(store, a, "1", "2", "3")
+    await store.compact(a, fence, bytes("s2"), 2)
+    await assert.rejects(store.compact(a, fence, bytes("s1"), 1), RangeError)
+    await assert.rejects(store.compact(a, fence, bytes("s4"), 4), RangeError)
+    assert.deepEqual((await store.load(a))?.body, body("s2", "3"))
+  })
+}
+
+export function seals(it: OnStore): void {
+  it("a pull seals the actor for good, and repeats the same grant to the same POP", async (store) => {
+    const fence = await owned(store, a, "1", "2")
+    await store.compact(a, fence, bytes("s1"), 1)
+    const sealed = {
+      kind: "grant",
+      record: { k: "GRANTED", e: 1, to: "fra", v: 2, h: "h2" },
+      body: body("s1", "2"),
+    }
+    assert.deepEqual(await store.pull(a, true, "fra"), sealed)
+    const watermark = store.watermark()
+    assert.deepEqual(await store.pull(a, true, "fra"), sealed)
+    assert.deepEqual(await store.pull(a, false, "fra"), sealed)
+    assert.deepEqual(await store.pull(a, true, "nrt"), { kind: "moved", to: "fra", e: 1, inTransit: true })
+    assert.deepEqual(await store.claim(a, true), { kind: "elsewhere", record: sealed.record, body: emptyBody })
+    assert.deepEqual(await store.load(a), { record: sealed.record, body: sealed.body })
+    assert.equal(store.watermark(), watermark, "a repeated answer writes nothing")
+  })
+
+  it("a pull of an unknown actor grants an empty one at its home, and knows nothing elsewhere", async (store) => {
+    assert.deepEqual(await store.pull(a, false, "fra"), { kind: "none" })
+    assert.equal(await store.peek(a), undefined)
+    assert.deepEqual(await store.pull(a, true, "fra"), {
+      kind: "grant",
+      record: { k: "GRANTED", e: 1, to: "fra", v: 0, h: "" },
+      body: emptyBody,
+    })
+    assert.equal((await store.claim(a, true)).kind, "elsewhere")
+  })
+
+  it("the body stays with a grant until its own confirm, whatever other confirms come", async (store) => {
+    await owned(store, a, "1")
+    assert.deepEqual(await store.confirm(a, "fra", 1), { acked: true }, "not granted: nothing to confirm")
+    await store.pull(a, true, "fra")
+    assert.deepEqual(await store.confirm(a, "nrt", 1), { acked: true })
+    assert.deepEqual(await store.confirm(a, "fra", 0), { acked: true })
+    assert.deepEqual(await store.confirm(a, "fra", 2), { acked: false })
+    const repeated = await store.pull(a, true, "fra")
+    assert.ok(repeated.kind === "grant")
+    assert.deepEqual(repeated.body, body(undefined, "1"))
+  })
+
+  it("C28 after the confirm nothing of the state can be read, also after reopening", async (store, fixture) => {
+    const fence = await owned(store, a, "secret1", "secret2")
+    await store.compact(a, fence, bytes("secret"), 1)
+    await store.pull(a, true, "fra")
+    assert.deepEqual(await store.confirm(a, "fra", 1), { acked: true })
+    const gone = async (now: Store): Promise<void> => {
+      const record = { k: "PTR", e: 1, to: "fra" }
+      assert.deepEqual(await now.load(a), { record, body: emptyBody })
+      assert.deepEqual(await now.pull(a, true, "fra"), { kind: "moved", to: "fra", e: 1, inTransit: false })
+      assert.deepEqual(await now.claim(a, true), { kind: "elsewhere", record, body: emptyBody })
+      assert.deepEqual(await now.list({ limit: 10 }), [{ actor: a, record }])
+      assert.deepEqual(await now.confirm(a, "fra", 1), { acked: true })
+    }
+    await gone(store)
+    const reopened = await fixture.reopen()
+    await gone(reopened)
+    await reopened.install(a, true, grant(2, 7, "h", body("new")), undefined)
+    assert.deepEqual((await reopened.claim(a, true)).body, body("new"), "nothing of the old body comes back")
+  })
+
+  it("what is learned is merged by the higher epoch, and stands for the confirm", async (store) => {
+    assert.deepEqual(await store.learn(a, "fra", 3), { e: 0 })
+    assert.equal(await store.peek(a), undefined)
+    await owned(store, a, "1")
+    assert.deepEqual(await store.learn(a, "fra", 3), { e: 0 }, "an owner is told nothing by a pointer")
+    assert.equal((await store.peek(a))?.k, "OWNED")
+    await store.pull(a, true, "fra")
+    assert.deepEqual(await store.learn(a, "nrt", 0), { e: 1 })
+    assert.deepEqual((await store.load(a))?.body, body(undefined, "1"))
+    assert.deepEqual(await store.learn(a, "fra", 1), { e: 1 })
+    assert.deepEqual(await store.load(a), { record: { k: "PTR", e: 1, to: "fra" }, body: emptyBody })
+    assert.deepEqual(await store.learn(a, "nrt", 4), { e: 4 })
+    assert.deepEqual(await store.learn(a, "hvn", 4), { e: 4 })
+    assert.deepEqual(await store.learn(a, "hvn", 2), { e: 4 })
+    assert.deepEqual(await store.peek(a), { k: "PTR", e: 4, to: "nrt" })
+  })
+
+  it("a higher epoch that is learned over a grant drops its body", async (store) => {
+    await owned(store, a, "1")
+    await store.pull(a, true, "fra")
+    assert.deepEqual(await store.learn(a, "nrt", 5), { e: 5 })
+    assert.deepEqual(await store.load(a), { record: { k: "PTR", e: 5, to: "nrt" }, body: emptyBody })
+  })
+}
+
+export function installs(it: OnStore): void {
+  it("an install takes a grant as its owner, once", async (store) => {
+    const arrived = grant(2, 9, "h9", body("s7", "8", "9"))
+    assert.deepEqual(await store.install(a, false, arrived, undefined), {
+      kind: "installed",
+      record: { k: "OWNED", e: 2, f: 0, v: 9, h: "h9" },
+    })
+    const claim = await store.claim(a, false)
+    assert.deepEqual(claim.body, arrived.body)
+    assert.deepEqual(claim.record, { k: "OWNED", e: 2, f: 1, v: 9, h: "h9" })
+    for (const late of [arrived, grant(1, 3, "old", body("old"))])
+      assert.deepEqual(await store.install(a, false, late, write("x", "x")), { kind: "ignored", record: claim.record })
+    assert.deepEqual(await store.load(a), { record: claim.record, body: arrived.body })
+  })
+
+  it("an install is one step with the claim and the first commit", async (store) => {
+    const installed = await store.install(a, false, grant(1, 2, "h2", body("s1", "2")), write("h4", "3", "4"))
+    assert.deepEqual(installed, { kind: "installed", record: { k: "OWNED", e: 1, f: 1, v: 4, h: "h4" } })
+    assert.deepEqual((await store.load(a))?.body, body("s1", "2", "3", "4"))
+    assert.deepEqual(await store.commit(a, { e: 1, f: 1, v: 4 }, write("h5", "5")), { kind: "committed", v: 5 })
+    assert.equal(await store.compact(a, { e: 1, f: 1 }, bytes("s3"), 3), true)
+    assert.deepEqual((await store.load(a))?.body, body("s3", "4", "5"))
+  })
+
+  it("an install that claims without a first commit keeps the grant's hash", async (store) => {
+    const installed = await store.install(a, false, grant(1, 2, "h2", body("s2")), { entries: [], h: "ignored" })
+    assert.deepEqual(installed.record, { k: "OWNED", e: 1, f: 1, v: 2, h: "h2" })
+  })
+
+  it("C10 an install goes only upward over a tombstone or an own grant, also at the home", async (store) => {
+    await owned(store, a, "old")
+    await store.pull(a, true, "fra")
+    const again = await store.install(a, true, grant(1, 0, "x", body("x")), undefined)
+    assert.equal(again.kind, "ignored", "the epoch that was granted away")
+    assert.equal((await store.install(a, true, grant(2, 4, "h4", body("s4")), undefined)).kind, "installed")
+    assert.deepEqual((await store.load(a))?.body, body("s4"), "nothing of the granted body is left")
+    await store.pull(a, true, "fra")
+    await store.confirm(a, "fra", 3)
+    assert.equal((await store.install(a, true, grant(3, 4, "h4", body("s4")), undefined)).kind, "ignored")
+    assert.deepEqual(await store.load(a), { record: { k: "PTR", e: 3, to: "fra" }, body: emptyBody })
+    assert.equal((await store.install(a, true, grant(4, 4, "h4", body("s4")), undefined)).kind, "installed")
+  })
+
+  it("a grant that proves two histories is refused and changes nothing", async (store) => {
+    const lost = hasCode("INVARIANT", "not-executed")
+    await assert.rejects(store.install(a, true, grant(1, 1, "h", body("s")), undefined), lost)
+    assert.equal(await store.peek(a), undefined)
+    await owned(store, a, "1")
+    const before = await store.load(a)
+    await assert.rejects(store.install(a, true, grant(5, 1, "h", body("s")), undefined), lost)
+    assert.deepEqual(await store.load(a), before)
+    assert.equal((await store.commit(a, { e: 0, f: 1, v: 1 }, write("h2", "2"))).kind, "committed")
+  })
+
+  it("a grant carries the body of any shape from pull to install and back", async (store) => {
+    for (const [i, parts] of [emptyBody, body("s"), body(undefined, "1"), body("", "", "2"), body("s", "")].entries()) {
+      const actor = `notebook/shape${i}`
+      const v = parts.entries.length + 3
+      await store.install(actor, false, grant(1, v, "h", parts), undefined)
+      const pulled = await store.pull(actor, false, "fra")
+      assert.ok(pulled.kind === "grant")
+      assert.deepEqual(pulled.body, parts)
+      assert.equal(pulled.record.v, v)
+    }
+  })
+}
