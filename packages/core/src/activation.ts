@@ -317,6 +317,12 @@ export class Activation {
     if (session && c <= session.last) this.#sessions.acknowledge(session, c)
   }
 
+  /** `send` refuses an attach that threw: it leaves when what it was judged by is proved to be the owner's, as any read does. */
+  refuse(send: () => void): void {
+    this.#gate.holdRead(this.#revision, send)
+    this.#pump()
+  }
+
   detach(att: Attached): void {
     if (this.#queuedOf(att.sid) === 0) this.#sessions.forgetUnused(att.sid)
   }

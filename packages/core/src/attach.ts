@@ -28,7 +28,7 @@ export type SessionFrame = Extract<ClientFrame, { t: "call" | "query" | "ack" }>
 
 /**
  * One attach at this node. `waiting`: the actor is being reached, frames queue here; `local`: its frames go to the activation, or queue
- * while the actor sleeps and wakes; `relayed`: they go to the owner through the mesh; `ended`: nothing goes either way any more.
+ * while the actor sleeps and wakes; `refused`: the activation turned it down, and says so once what it judged by is proved; `relayed`: they go to the owner through the mesh; `ended`: nothing goes either way any more.
  */
 export class HostAttach implements Attached {
   readonly sid: string
@@ -37,7 +37,7 @@ export class HostAttach implements Attached {
   readonly ch: number
   readonly live: boolean
   readonly request: AttachRequest
-  status: "waiting" | "local" | "relayed" | "ended" = "waiting"
+  status: "waiting" | "local" | "refused" | "relayed" | "ended" = "waiting"
   sent = 0
   ready = false
   queued = 0

@@ -139,7 +139,13 @@ export class Host {
     const slot = this.#slot(request.actor)
     const att = new HostAttach(request)
     const before = slot.attached.get(att.sid)
-    if (before) this.#leave(slot, before, true)
+    // Not silently: a relay that was opened late may be the older of the two, and then it is the living client that is told to
+    // attach again. Whoever has really left hears nothing.
+    if (before) {
+      if (before.status === "local") slot.activation?.detach(before)
+      before.end(new SojournError("SLEPT", "another attach has taken the session over; attach again"))
+      this.#leave(slot, before, true)
+    }
     slot.attached.set(att.sid, att)
     this.#need(slot, att)
     return att
@@ -147,7 +153,7 @@ export class Host {
 
   receive(att: HostAttach, frame: SessionFrame): void {
     const slot = this.#slots.get(att.request.actor)
-    if (!slot || att.status === "ended") return
+    if (!slot || att.status === "ended" || att.status === "refused") return
     if (att.status === "relayed") {
       this.#relays.forward(att, frame)
       return
@@ -245,9 +251,14 @@ export class Host {
         try {
           activation.attach(att, att.request.body, att.request.ticket?.revision)
         } catch (error) {
+          // A refusal is a read: until the activation is proved to hold the owner's state, it may be the activation that is wrong
+          // (a grant that came late, another process's actor).
           const named = asSojournError(error)
-          if (named.code === "HISTORY_LOST") this.#event("history.lost", slot.id, { error: named })
-          this.#endAttach(slot, att, named)
+          att.status = "refused"
+          activation.refuse(() => {
+            if (named.code === "HISTORY_LOST") this.#event("history.lost", slot.id, { error: named })
+            this.#endAttach(slot, att, named)
+          })
           continue
         }
         if (!att.open) slot.attached.delete(att.sid)
@@ -552,7 +563,8 @@ export class Host {
 
   /** Everyone whose frames went to the activation must attach again: calls in its mailbox were not run. */
   #endLocal(slot: Slot, error: SojournError): void {
-    for (const att of [...slot.attached.values()]) if (att.status === "local") this.#endAttach(slot, att, error)
+    for (const att of [...slot.attached.values()])
+      if (att.status === "local" || att.status === "refused") this.#endAttach(slot, att, error)
   }
 
   #drain(slot: Slot, sleep: boolean): void {

@@ -171,6 +171,8 @@ export class Cluster {
     const { world } = this.#options
     world.count(`event: ${event.type}`)
     world.tell(process.name, () => `• ${event.type} ${describeEvent(event)}`)
+    // No simulated store takes back what it acknowledged, so nobody may believe that one did.
+    if (impossible.has(event.type)) this.#options.defect(new Error(`${process.name} reports ${event.type} ${describeEvent(event)}`))
   }
 
   /** The process ends now. `machine`: what was not flushed goes with it, and nobody tells its peers. */
@@ -189,6 +191,8 @@ export class Cluster {
     return (wire.request as UpgradeRequest).client
   }
 }
+
+const impossible = new Set(["history.lost", "store.lost"])
 
 function describeEvent(event: CoreEvent): string {
   const { type: _type, ...rest } = event

@@ -119,10 +119,11 @@ class Run {
       cluster: this.#cluster,
       visitors: () => this.#visitors,
       reload: (visitor) => this.#reload(visitor),
-      meanMs: this.#pace * random.pick([4, 10, 30]),
+      meanMs: this.#pace * random.pick([2, 5, 15]),
     })
     this.#watch()
-    const devices = Array.from({ length: 2 + random.int(5) }, () => random.pick(users))
+    const served = users.filter((user) => this.#keys.some((key) => mayUse(key, user)))
+    const devices = Array.from({ length: 2 + random.int(5) }, () => random.pick(served))
     if (random.happens(0.4)) devices[0] = "mallory"
     devices.forEach((user, i) => this.#visitor(`${user}${i}`, user))
   }
@@ -257,6 +258,8 @@ class Run {
     for (let i = 0; world.finding === undefined && (i % 10 !== 0 || !done()); i++) {
       if (i % 50 === 0) world.judge(() => this.#visitors.forEach((visitor) => visitor.checkBounds()))
       if (!(await world.step())) return void world.judge(() => violated("G10", "the world has nothing left to do"))
+      if (world.steps > this.#options.steps * 20 + 50_000)
+        world.judge(() => violated("G10", `no rest after ${world.steps} steps`))
       if (world.time > end)
         world.judge(() => violated("G10", `${Math.round(withinMs / 1000)} s after the faults stopped: ${typeof what === "string" ? what : what()}`))
     }

@@ -23,6 +23,8 @@ interface Channel {
   readonly pos: number | undefined
   /** Revision that the frames sent so far reach; unknown until attached. */
   at: number | undefined
+  /** An attach on this channel that is not answered yet: until then the earlier one's outputs may still come. */
+  next: Channel | undefined
 }
 
 interface Call {
@@ -66,7 +68,8 @@ export class Wiretap {
     const frame = JSON.parse(text) as Json
     const tapped = wire.note as Tapped
     if (frame["t"] === "query") {
-      const channel = tapped.channels.get(frame["ch"] as number)
+      const attached = tapped.channels.get(frame["ch"] as number)
+      const channel = attached?.next ?? attached
       if (channel !== undefined) this.#floor(channel.actor, channel.sid, frame["q"] as number)
     }
     for (const attach of attachesOf(frame))
@@ -92,11 +95,16 @@ export class Wiretap {
         live: attach["live"] === true,
         pos: attach["pos"] as number | undefined,
         at: undefined,
+        next: undefined,
       }
-      channels.set(attach["ch"] as number, channel)
+      const ch = attach["ch"] as number
+      const before = channels.get(ch)
+      if (before !== undefined && before.actor === channel.actor && before.at !== undefined) before.next = channel
+      else channels.set(ch, channel)
       for (const call of (attach["calls"] as Json[] | undefined) ?? []) this.#call(channel, call)
     }
-    const channel = channels.get(frame["ch"] as number)
+    const attached = channels.get(frame["ch"] as number)
+    const channel = attached?.next ?? attached
     if (channel === undefined) return
     if (frame["t"] === "call") this.#call(channel, frame)
     if (frame["t"] === "ack") {
@@ -112,7 +120,7 @@ export class Wiretap {
   #call(channel: Channel, frame: Json): void {
     const key = `${channel.actor} ${channel.sid} ${frame["c"] as number}`
     if (this.#calls.has(key)) return
-    const [id] = plain(frame["p"]) as unknown[]
+    const [id] = frame["skip"] === true ? [] : (plain(frame["p"]) as unknown[])
     this.#calls.set(key, { name: frame["a"] as string, id, outcome: undefined, acked: false })
   }
 
@@ -125,9 +133,11 @@ export class Wiretap {
     const frame = JSON.parse(text) as Json
     const t = String(frame["t"])
     this.#world.count(`server frame: ${t}`)
-    const channel = tapped.channels.get(frame["ch"] as number)
+    const ch = frame["ch"] as number
+    let channel = tapped.channels.get(ch)
     const r = frame["r"] as number | undefined
     if (channel === undefined) return
+    if (t === "attached" && channel.next !== undefined) tapped.channels.set(ch, (channel = channel.next))
     if (r !== undefined) {
       const { durable } = this.#oracle.history(channel.actor)
       if (r > durable)

@@ -162,7 +162,8 @@ export class World {
       mono: () => this.time * process.rate,
       after: (ms, fn) => {
         if (process.state === "dead") return () => undefined
-        return this.plan(process, Math.max(0, ms) / process.rate, "timer", "", fn)
+        // No timer of a real platform is finer than a millisecond.
+        return this.plan(process, Math.max(1, ms) / process.rate, "timer", "", fn)
       },
     }
   }
