@@ -255,18 +255,20 @@ export class Activation {
         this.#pump()
         return
       }
-      case "acknowledged":
-        this.#gate.holdRead(this.#revision, () => {
+      case "acknowledged": {
+        const revision = this.#revision
+        this.#gate.holdRead(revision, () => {
           this.#out(att, {
             t: "reply",
             ch: att.ch,
             c: call.c,
-            r: this.#revision,
+            r: revision,
             err: new SojournError("REPLY_GONE").toWire(),
           })
         })
         this.#pump()
         return
+      }
       case "hole":
         att.end(new SojournError("CALL_ORDER", `call ${call.c} came after call ${Math.max(session.last, att.queued)}`))
         return
