@@ -19,10 +19,25 @@ export interface Codec {
 /** Depth past which a value is refused: recursion on it must not exhaust the stack. */
 export const codecDepthMax = 200
 
+function tooDeep(): RangeError {
+  return new RangeError(`a value nests deeper than ${codecDepthMax} levels, or contains itself`)
+}
+
+/** The same bound for what is not plain JSON, before superjson recurses over it. */
+function assertDepth(value: unknown, depth: number): void {
+  if (depth > codecDepthMax) throw tooDeep()
+  if (typeof value !== "object" || value === null || ArrayBuffer.isView(value)) return
+  if (value instanceof Map) {
+    for (const [key, item] of value) {
+      assertDepth(key, depth + 1)
+      assertDepth(item, depth + 1)
+    }
+  } else for (const item of value instanceof Set ? value : Object.values(value)) assertDepth(item, depth + 1)
+}
+
 /** Whether JSON.parse(JSON.stringify(value)) is the value itself. Throws a RangeError past `codecDepthMax`, cycles included. */
 export function isPlainJson(value: unknown, depth = 0): boolean {
-  if (depth > codecDepthMax)
-    throw new RangeError(`a value nests deeper than ${codecDepthMax} levels, or contains itself`)
+  if (depth > codecDepthMax) throw tooDeep()
   if (value === null || typeof value === "string" || typeof value === "boolean") return true
   if (typeof value === "number") return Number.isFinite(value) && !Object.is(value, -0)
   if (typeof value !== "object") return false
@@ -39,14 +54,22 @@ export function isPlainJson(value: unknown, depth = 0): boolean {
   return true
 }
 
+/**
+ * What superjson says of shared references is left out and ignored: values are trees here, and restoring a reference inside a Set
+ * changes the Set's order, which patches refer to.
+ */
 export const codec: Codec = {
   encode(value) {
     if (isPlainJson(value)) return { v: value }
+    assertDepth(value, 0)
     const { json, meta } = superjson.serialize(value)
-    return meta === undefined ? { v: json ?? null } : { v: json ?? null, m: meta }
+    return meta?.values === undefined ? { v: json ?? null } : { v: json ?? null, m: { values: meta.values, v: meta.v } }
   },
-  decode(encoded) {
-    if (encoded.m === undefined) return encoded.v
-    return superjson.deserialize({ json: encoded.v, meta: encoded.m } as Parameters<typeof superjson.deserialize>[0])
+  decode({ v, m }) {
+    if (m === undefined) return v
+    const { values, v: version } = m as { values: unknown; v: unknown }
+    return superjson.deserialize({ json: v, meta: { values, v: version } } as Parameters<
+      typeof superjson.deserialize
+    >[0])
   },
 }

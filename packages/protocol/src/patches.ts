@@ -1,7 +1,9 @@
 /**
  * One change to a state tree, in the form that the `mutative` package produces (github.com/unadlib/mutative, "patches"): a path of
- * object keys, array indexes and Map keys. For a Set the last path element is a position that carries no meaning: `value` is the
- * element. A `replace` with an empty path replaces the whole state.
+ * object keys, array indexes, Map keys, and positions in a Set's order. A `replace` with an empty path replaces the whole state.
+ *
+ * Sets are changed by position, because an element that crossed the wire is another object than the one it stands for. Of one change
+ * to a Set all removals come first, with positions as they were before; then the additions, with positions as they are after.
  */
 export interface Patch {
   readonly op: "add" | "remove" | "replace"
@@ -28,27 +30,44 @@ function child(node: Container, key: unknown, path: readonly unknown[]): unknown
   return (node as Record<string, unknown>)[key as string]
 }
 
-function put(node: Container, key: unknown, value: unknown, old: unknown): void {
-  if (node instanceof Map) node.set(key, value)
-  else if (node instanceof Set) {
-    node.delete(old)
-    node.add(value)
-  } else (node as Record<string, unknown>)[key as string] = value
+/** Puts `value` at this position of the Set's order, in place of `gone` elements. */
+function splice(node: Set<unknown>, at: number, gone: number, value: unknown): void {
+  const after = [...node].slice(at)
+  for (const element of after) node.delete(element)
+  node.add(value)
+  for (const element of after.slice(gone)) node.add(element)
 }
 
-function applyLast(node: Container, patch: Patch): void {
+function put(node: Container, key: unknown, value: unknown): void {
+  if (node instanceof Map) node.set(key, value)
+  else if (node instanceof Set) splice(node, Number(key), 1, value)
+  else (node as Record<string, unknown>)[key as string] = value
+}
+
+/** `removed`: elements that this change has taken from the same Set before. */
+function applyToSet(node: Set<unknown>, patch: Patch, removed: number): void {
+  const at = Number(patch.path.at(-1))
+  const { value } = patch
+  if (patch.op === "remove") {
+    const element = node.has(value) ? value : [...node][at - removed]
+    if (!node.delete(element))
+      throw new RangeError(`a patch removes what a set does not have: ${JSON.stringify(patch.path)}`)
+  } else if (at >= node.size) node.add(value)
+  else splice(node, at, 0, value)
+}
+
+function applyLast(node: Exclude<Container, Set<unknown>>, patch: Patch): void {
   const key = patch.path[patch.path.length - 1]
   if (node instanceof Map) {
     if (patch.op === "remove") node.delete(key)
     else node.set(key, patch.value)
-  } else if (node instanceof Set) {
-    if (patch.op === "remove") node.delete(patch.value)
-    else node.add(patch.value)
   } else if (Array.isArray(node)) {
-    const index = key === "length" ? -1 : Number(key)
-    if (index === -1) node.length = Number(patch.value)
-    else if (!Number.isInteger(index) || index < 0 || index > node.length)
+    // A new length only shortens; longer arrays are made by adding.
+    const index = Number(key === "length" ? patch.value : key)
+    const last = key === "length" || patch.op === "add" ? node.length : node.length - 1
+    if (!Number.isInteger(index) || index < 0 || index > last)
       throw new RangeError(`a patch's array index is out of range: ${JSON.stringify(patch.path)}`)
+    if (key === "length") node.length = index
     else if (patch.op === "add") node.splice(index, 0, patch.value)
     else if (patch.op === "remove") node.splice(index, 1)
     else node[index] = patch.value
@@ -72,6 +91,8 @@ export function applyPatches<S>(state: S, patches: readonly Patch[]): S {
     fresh.add(made)
     return made
   }
+  let set: unknown
+  let removed = 0
   for (const patch of patches) {
     if (patch.path.length === 0) {
       root = patch.value
@@ -83,10 +104,14 @@ export function applyPatches<S>(state: S, patches: readonly Patch[]): S {
       const key = patch.path[i]
       const old = child(node, key, patch.path)
       const next = own(old, patch.path)
-      if (next !== old) put(node, key, next, old)
+      if (next !== old) put(node, key, next)
       node = next
     }
-    applyLast(node, patch)
+    if (node instanceof Set) {
+      removed = node === set && patch.op === "remove" ? removed + 1 : 0
+      set = patch.op === "remove" ? node : undefined
+      applyToSet(node, patch, removed)
+    } else applyLast(node, patch)
   }
   return root as S
 }
