@@ -1,0 +1,73 @@
+import { difference } from "../changes.ts"
+import type { Document } from "../document.ts"
+import type { Draft } from "../draft.ts"
+import type { TextPatch } from "../pieces.ts"
+
+/** The text area: typing becomes edits, what others change arrives without moving the caret off its place. */
+export interface Editor {
+  receive(document: Document): void
+  /** Inserts text as if it were typed at this position, wherever the caret is. */
+  insert(at: number, text: string): void
+  refuse(n: number): void
+  readonly length: number
+}
+
+export function createEditor(
+  area: HTMLTextAreaElement,
+  draft: Draft,
+  onEdit: (patches: readonly TextPatch[]) => void,
+): Editor {
+  let composing = false
+  let waiting: Document | undefined
+
+  const typed = (): void => {
+    const patch = difference(draft.text, area.value, area.selectionEnd)
+    if (patch !== undefined) onEdit([patch])
+  }
+  area.addEventListener("input", () => {
+    if (!composing) typed()
+  })
+  // While a character is being composed the field is the input method's: nothing is sent and nothing arrives.
+  area.addEventListener("compositionstart", () => (composing = true))
+  area.addEventListener("compositionend", () => {
+    composing = false
+    typed()
+    if (waiting !== undefined) editor.receive(waiting)
+  })
+
+  const replaceAll = (): void => {
+    const { selectionStart, selectionEnd, scrollTop } = area
+    area.value = draft.text
+    area.setSelectionRange(selectionStart, selectionEnd)
+    area.scrollTop = scrollTop
+  }
+
+  const editor: Editor = {
+    receive(document) {
+      if (composing) {
+        waiting = document
+        return
+      }
+      waiting = undefined
+      const { patches, reset } = draft.receive(document)
+      if (reset) replaceAll()
+      else for (const [at, del, ins] of patches) area.setRangeText(ins, at, at + del, "preserve")
+    },
+    insert(at, text) {
+      if (composing) return
+      const atEnd = area.selectionStart === area.value.length && area.selectionEnd === area.value.length
+      const nearEnd = area.scrollHeight - area.scrollTop - area.clientHeight < 80
+      area.setRangeText(text, at, at, atEnd && at === area.value.length ? "end" : "preserve")
+      if (nearEnd) area.scrollTop = area.scrollHeight
+      onEdit([[at, 0, text]])
+    },
+    refuse(n) {
+      draft.refuse(n)
+      replaceAll()
+    },
+    get length() {
+      return area.value.length
+    },
+  }
+  return editor
+}
