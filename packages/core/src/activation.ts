@@ -767,11 +767,11 @@ export class Activation {
 
   #writeFailed(cause: unknown): void {
     this.#writing = false
-    const why = cause instanceof Error ? cause.message : String(cause)
+    // What the engine said goes to the log, as the cause: the message goes to clients.
     this.drop(
       cause instanceof SojournError && cause.outcome === "not-executed"
         ? cause
-        : new SojournError("UNKNOWN_OUTCOME", `a write of ${this.#id} has an unknown outcome: ${why}`, { cause }),
+        : new SojournError("UNKNOWN_OUTCOME", `a write of ${this.#id} has an unknown outcome`, { cause }),
     )
   }
 

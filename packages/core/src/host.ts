@@ -54,6 +54,8 @@ interface Slot {
   search: Search | undefined
   report: MoveReport | undefined
   askTimer: Undo | undefined
+  /** Store operations that answer others' PULLs while nothing else goes on: what they bring must find this slot again. */
+  answering: number
 }
 
 interface Incoming {
@@ -236,7 +238,7 @@ export class Host {
       else if (frame.t === "query") activation.query(att, frame)
       else activation.acknowledge(att, frame.c)
     } catch (error) {
-      this.#endAttach(slot, att, asSojournError(error))
+      this.#endAttach(slot, att, this.#masked(slot.id, error))
     }
     if (!att.open) slot.attached.delete(att.sid)
   }
@@ -253,7 +255,7 @@ export class Host {
         } catch (error) {
           // A refusal is a read: until the activation is proved to hold the owner's state, it may be the activation that is wrong
           // (a grant that came late, another process's actor).
-          const named = asSojournError(error)
+          const named = this.#masked(slot.id, error)
           att.status = "refused"
           activation.refuse(() => {
             if (named.code === "HISTORY_LOST") this.#event("history.lost", slot.id, { error: named })
@@ -293,6 +295,7 @@ export class Host {
       search: undefined,
       report: undefined,
       askTimer: undefined,
+      answering: 0,
     }
     this.#slots.set(id, slot)
     return slot
@@ -300,7 +303,7 @@ export class Host {
 
   #giveBack(slot: Slot): void {
     const { phase, parked, want } = slot.state
-    if (slot.stepping) return
+    if (slot.stepping || slot.answering > 0) return
     if (phase.at === "rest" && parked.length === 0 && !want && slot.attached.size === 0 && !slot.activation) {
       slot.search?.undo()
       slot.askTimer?.()
@@ -346,7 +349,7 @@ export class Host {
     const { store, send, pop } = this.#o
     const home = slot.home === pop
     const failed = (cause: unknown): void => {
-      this.#input(slot, { type: "failed", err: storeError(cause).toWire() })
+      this.#input(slot, { type: "failed", err: this.#storeError(slot.id, cause).toWire() })
     }
     switch (effect.type) {
       case "peek":
@@ -381,7 +384,7 @@ export class Host {
             this.#input(slot, { type: "sealed", answer: answer.kind === "grant" ? { kind: "grant" } : answer })
           },
           (cause: unknown) => {
-            const error = storeError(cause)
+            const error = this.#storeError(slot.id, cause)
             this.#endActivation(slot)
             this.#endLocal(slot, error)
             failed(error)
@@ -395,7 +398,7 @@ export class Host {
             else this.#input(slot, { type: "pointed", pull: effect.pull, answer })
           },
           (cause: unknown) => {
-            this.#tellRefused(slot, effect.pull, storeError(cause).toWire())
+            this.#tellRefused(slot, effect.pull, this.#storeError(slot.id, cause).toWire())
           },
         )
         return
@@ -490,7 +493,7 @@ export class Host {
       try {
         this.#activate(slot, answer.body, v, { epoch: e, fence: f, hash: h, home })
       } catch (error) {
-        failed(error)
+        failed(this.#masked(slot.id, error))
         return
       }
       this.#event("actor.activated", slot.id, { epoch: e, fence: f, revision: v })
@@ -578,7 +581,7 @@ export class Host {
           if (slot.activation === activation) this.#input(slot, { type: "drained" })
         },
         (cause: unknown) => {
-          activation.drop(storeError(cause))
+          activation.drop(this.#storeError(slot.id, cause))
         },
       )
   }
@@ -825,6 +828,24 @@ export class Host {
     }
   }
 
+  /** For a client: what user code or the engine under the store said stays in the log, which an id finds. */
+  #masked(actor: string, error: unknown): SojournError {
+    if (error instanceof SojournError) return error
+    const ref = this.#o.chance.id()
+    this.#event("actor.failed", actor, { error, ref })
+    return new SojournError("INTERNAL", `${actor} failed; the server's log has it under ${ref}`, { ref, cause: error })
+  }
+
+  #storeError(actor: string, cause: unknown): SojournError {
+    if (cause instanceof SojournError) return cause
+    this.#event("store.failed", actor, { error: cause })
+    return new SojournError("STORE_UNAVAILABLE", "the store failed; the server's log says why", {
+      cause,
+      outcome: "unknown",
+      retryAfterMs: 250,
+    })
+  }
+
   #storeFailed(actor: string): (error: unknown) => void {
     return (error) => {
       this.#event("store.failed", actor, { error })
@@ -914,20 +935,4 @@ function pullMessage(actor: string, pull: Pull): MeshMessage {
     ...(session === undefined ? {} : { session }),
     ...(via === undefined ? {} : { via }),
   }
-}
-
-function asSojournError(error: unknown): SojournError {
-  return error instanceof SojournError
-    ? error
-    : new SojournError("INTERNAL", "an internal error; the server's log has it", { cause: error })
-}
-
-function storeError(cause: unknown): SojournError {
-  if (cause instanceof SojournError) return cause
-  const why = cause instanceof Error ? cause.message : String(cause)
-  return new SojournError("STORE_UNAVAILABLE", `the store failed: ${why}`, {
-    cause,
-    outcome: "unknown",
-    retryAfterMs: 250,
-  })
 }
