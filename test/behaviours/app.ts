@@ -1,0 +1,94 @@
+// The actors that the behaviours are shown on. Everything they are told is kept, so that what was applied can be counted.
+import { actor, event, setup, ActorError } from "@sojourn/core"
+
+/** What a test sees of, and decides in, user code of its own process. */
+export interface Probe {
+  /** `class action id` of each time that user code was entered. */
+  readonly ran: string[]
+  /** What `add` returned, in order. */
+  readonly returned: unknown[]
+  /** Throws or waits where a test says so. */
+  onState?: (() => void) | undefined
+  gate?: ((id: string) => Promise<void>) | undefined
+}
+
+export function newProbe(): Probe {
+  return { ran: [], returned: [] }
+}
+
+interface Added {
+  readonly id: string
+  readonly n: number
+}
+
+export function makeApp(probe: Probe = newProbe()) {
+  const ledger = actor({
+    state: () => {
+      probe.onState?.()
+      return { n: 0, ids: [] as string[], blob: undefined as unknown }
+    },
+    events: { added: event<Added>() },
+    actions: {
+      /** Its reply holds chance: a second execution would return something else. */
+      add(c, id: string) {
+        probe.ran.push(`add ${id}`)
+        c.state.n += 1
+        c.state.ids.push(id)
+        c.broadcast("added", { id, n: c.state.n })
+        const reply = { n: c.state.n, chance: c.random() }
+        probe.returned.push(reply)
+        return reply
+      },
+      async slow(c, id: string) {
+        probe.ran.push(`slow ${id}`)
+        await probe.gate?.(id)
+        c.state.n += 1
+        c.state.ids.push(id)
+        const reply = { n: c.state.n, chance: c.random() }
+        probe.returned.push(reply)
+        return reply
+      },
+      put(c, value: unknown) {
+        c.state.blob = value
+      },
+      /** Changes nothing: no write. */
+      nop(c) {
+        probe.ran.push("nop")
+        return c.state.n
+      },
+      refuse(c) {
+        c.state.n = -1
+        c.broadcast("added", { id: "never", n: -1 })
+        throw new ActorError("out-of-stock", "nothing is left", { left: 0 })
+      },
+      boom(c) {
+        c.state.n = -1
+        c.broadcast("added", { id: "never", n: -1 })
+        throw new Error("password=hunter2")
+      },
+    },
+    queries: {
+      ids: (c) => {
+        probe.ran.push("ids")
+        return [...c.state.ids]
+      },
+      blob: (c) => c.state.blob,
+      whole: (c) => c.state,
+    },
+  })
+  /** Only the principal whose name its key begins with may use it. */
+  const vault = actor({
+    state: () => ({ secret: "the combination is 12-34-56" }),
+    authorize: (c, who) => c.key.split("~")[0] === who.id,
+    actions: {
+      set(c, secret: string) {
+        probe.ran.push(`set ${c.who.id}`)
+        c.state.secret = secret
+      },
+    },
+    queries: { read: (c) => c.state.secret },
+  })
+  return setup({ actors: { ledger, vault } })
+}
+
+export type App = ReturnType<typeof makeApp>
