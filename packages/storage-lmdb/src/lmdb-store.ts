@@ -112,8 +112,9 @@ export class LmdbStore implements Store {
     return this.#read(actor, (rows) => checkIn(rows, ownershipRules, fence))
   }
 
-  pull(actor: string, home: boolean, to: string): ReturnType<Store["pull"]> {
-    return this.#write(actor, 0, (rows) => pullIn(rows, ownershipRules, home, to))
+  pull(...[actor, home, to, compacted]: Parameters<Store["pull"]>): ReturnType<Store["pull"]> {
+    const whole = compacted && { ...compacted, snapshot: copy(compacted.snapshot) }
+    return this.#write(actor, whole?.snapshot.length ?? 0, (rows) => pullIn(rows, ownershipRules, home, to, whole))
   }
 
   install(...[actor, home, grant, first]: Parameters<Store["install"]>): ReturnType<Store["install"]> {

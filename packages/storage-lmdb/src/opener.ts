@@ -1,7 +1,18 @@
 import { SojournError, type Store, type StoreOpener } from "@sojourn/core"
 import { open, type RootDatabase } from "lmdb"
 import { randomUUID } from "node:crypto"
-import { closeSync, existsSync, fsyncSync, mkdirSync, openSync, readdirSync, realpathSync, statSync } from "node:fs"
+import {
+  closeSync,
+  existsSync,
+  fsyncSync,
+  mkdirSync,
+  openSync,
+  readSync,
+  readdirSync,
+  realpathSync,
+  statSync,
+} from "node:fs"
+import { endianness } from "node:os"
 import { dirname, join, resolve } from "node:path"
 
 import { tableNames, type Table, type Tables } from "./actor-rows.ts"
@@ -22,6 +33,7 @@ export interface LmdbOptions {
 /** Layout of the databases and values as a whole. */
 const layoutVersion = 1
 const dataFile = "data.mdb"
+const littleEndian = endianness() === "LE"
 /** What may lie in a folder that is to become a store. */
 const harmless = (name: string): boolean => isLockFile(name) || name === "lock.mdb" || name === "lost+found"
 
@@ -56,6 +68,7 @@ async function openStore(path: string, options: Required<LmdbOptions>): Promise<
   try {
     const isNew = !existsSync(join(folder, dataFile))
     if (isNew) assertEmpty(folder)
+    else assertLmdbFile(join(folder, dataFile))
     root = openEnvironment(folder)
     const tables = openTables(root, folder)
     const id = await identity(tables, folder)
@@ -115,6 +128,23 @@ function assertEmpty(folder: string): void {
     )
 }
 
+/**
+ * lmdb 3.5.6 ends the process (a segmentation fault) where LMDB refuses a file, so what LMDB would refuse is refused here first: both
+ * pages of meta data there, page flag, magic and version of the first (mdb.c: MDB_page, MDB_meta; the byte order is the machine's).
+ */
+function assertLmdbFile(path: string): void {
+  const head = Buffer.alloc(8192)
+  const descriptor = openSync(path, "r")
+  const length = readSync(descriptor, head, 0, head.length, 0)
+  closeSync(descriptor)
+  if (length === 0) return
+  const fields = new DataView(head.buffer, head.byteOffset, head.length)
+  const flags = fields.getUint16(18, littleEndian)
+  const [magic, version] = [fields.getUint32(24, littleEndian), fields.getUint32(28, littleEndian) & 0xffff]
+  if (length < head.length || (flags & 0x08) === 0 || magic !== 0xbeefc0de || version !== 2)
+    throw new SojournError("CORRUPT_RECORD", `${path} is no LMDB file of this version`)
+}
+
 function openEnvironment(folder: string): RootDatabase<Uint8Array, Uint8Array> {
   try {
     return open(folder, {
@@ -129,11 +159,7 @@ function openEnvironment(folder: string): RootDatabase<Uint8Array, Uint8Array> {
     })
   } catch (cause) {
     const said = cause instanceof Error ? cause.message : String(cause)
-    throw /MDB_INVALID|MDB_VERSION_MISMATCH|MDB_CORRUPTED/.test(said)
-      ? new SojournError("CORRUPT_RECORD", `${join(folder, dataFile)} is no LMDB file of this version: ${said}`, {
-          cause,
-        })
-      : new SojournError("STORE_UNAVAILABLE", `the store in ${folder} could not be opened: ${said}`, { cause })
+    throw new SojournError("STORE_UNAVAILABLE", `the store in ${folder} could not be opened: ${said}`, { cause })
   }
 }
 

@@ -1,5 +1,4 @@
-import { SojournError } from "@sojourn/protocol"
-import type { OwnershipRecord } from "@sojourn/core"
+import { SojournError, type OwnershipRecord } from "@sojourn/core"
 import { crc32 } from "node:zlib"
 
 /**

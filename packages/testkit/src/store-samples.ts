@@ -37,7 +37,8 @@ export async function owned(store: Store, actor: string, ...entries: string[]): 
   const claim = await store.claim(actor, true)
   assert.equal(claim.kind, "claimed")
   assert.ok(claim.record?.k === "OWNED")
-  let { e, f, v } = claim.record
+  const { e, f } = claim.record
+  let { v } = claim.record
   for (const entry of entries) {
     assert.deepEqual(await store.commit(actor, { e, f, v }, write(`h${v + 1}`, entry)), { kind: "committed", v: v + 1 })
     v++

@@ -1,0 +1,332 @@
+import type { Store } from "@sojourn/core"
+import { open } from "lmdb"
+import assert from "node:assert/strict"
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import { describe, test, type TestContext } from "node:test"
+
+import { lmdb, type LmdbOptions } from "./index.ts"
+
+const a = "notebook/alice"
+const b = "notebook/bob"
+
+function folderFor(t: TestContext): string {
+  const folder = mkdtempSync(join(tmpdir(), "sojourn-lmdb-"))
+  t.after(() => rmSync(folder, { recursive: true }))
+  return folder
+}
+
+async function opened(t: TestContext, folder: string, options?: LmdbOptions): Promise<Store> {
+  const store = await lmdb(folder, options).open()
+  t.after(() => store.close())
+  return store
+}
+
+const code =
+  (expected: string, said = /./) =>
+  (error: unknown) => {
+    const { code: got, message } = error as { code?: string; message: string }
+    assert.equal(got, expected, message)
+    assert.match(message, said)
+    return true
+  }
+
+const entry = (text: string): Uint8Array => new TextEncoder().encode(text)
+
+async function written(store: Store, actor: string, ...entries: string[]): Promise<void> {
+  const { record } = await store.claim(actor, true)
+  assert.ok(record?.k === "OWNED")
+  const { e, f, v } = record
+  const answer = await store.commit(actor, { e, f, v }, { entries: entries.map(entry), h: `h${v + entries.length}` })
+  assert.equal(answer.kind, "committed")
+}
+
+type Table = "records" | "kinds" | "snapshots" | "journal" | "meta"
+
+/** Another hand in the data of a closed store: `change` may return other bytes for the value under `key`, or null to remove it. */
+async function tamper(
+  folder: string,
+  table: Table,
+  key: Uint8Array,
+  change: (bytes: Buffer) => Buffer | null,
+): Promise<void> {
+  const root = open<Uint8Array, Uint8Array>(folder, { noSubdir: false, overlappingSync: false })
+  const db = root.openDB<Uint8Array, Uint8Array>(table, { encoding: "binary", keyEncoding: "binary" })
+  const before = db.get(key)
+  assert.ok(before !== undefined, `there is no such key in ${table}`)
+  const after = change(Buffer.from(before))
+  await (after === null ? db.remove(key) : db.put(key, after))
+  await root.close()
+}
+
+async function stored(folder: string, table: Table, key: Uint8Array): Promise<Buffer | undefined> {
+  const root = open<Uint8Array, Uint8Array>(folder, { noSubdir: false, overlappingSync: false })
+  const bytes = root.openDB<Uint8Array, Uint8Array>(table, { encoding: "binary", keyEncoding: "binary" }).get(key)
+  await root.close()
+  return bytes && Buffer.from(bytes)
+}
+
+function journalKey(actor: string, revision: number): Buffer {
+  const at = Buffer.alloc(9)
+  at.writeBigUInt64BE(BigInt(revision), 1)
+  return Buffer.concat([Buffer.from(actor), at])
+}
+
+function allOperations(store: Store, actor: string): Promise<unknown>[] {
+  return [
+    store.claim(actor, true),
+    store.commit(actor, { e: 0, f: 1, v: 1 }, { entries: [entry("x")], h: "x" }),
+    store.check(actor, { e: 0, f: 1 }),
+    store.pull(actor, true, "fra"),
+    store.install(actor, false, { e: 9, v: 0, h: "", body: { snapshot: undefined, entries: [] } }, undefined),
+    store.confirm(actor, "fra", 1),
+    store.learn(actor, "fra", 9),
+    store.load(actor),
+    store.peek(actor),
+    store.compact(actor, { e: 0, f: 1 }, entry("s"), 1),
+  ]
+}
+
+void describe("corrupt data in an LMDB store", () => {
+  const damages: Record<string, (bytes: Buffer) => Buffer> = {
+    "one bit of it is flipped": (bytes) => {
+      bytes.writeUInt8(bytes.readUInt8(bytes.length - 3) ^ 1, bytes.length - 3)
+      return bytes
+    },
+    "its checksum is flipped": (bytes) => {
+      bytes.writeUInt8(bytes.readUInt8(2) ^ 0x80, 2)
+      return bytes
+    },
+    "it is cut short": (bytes) => bytes.subarray(0, bytes.length - 1),
+    "it is empty": () => Buffer.alloc(0),
+    "it is of a later format": (bytes) => {
+      bytes.writeUInt8(2, 0)
+      return bytes
+    },
+    "it is another program's": () => Buffer.from('{"k":"OWNED","e":0,"f":1,"v":1,"h":""}'),
+  }
+  for (const [damage, change] of Object.entries(damages))
+    test(`C37 where a record is damaged so that ${damage}, every operation on the actor is refused and changes nothing, and others are served`, async (t) => {
+      const folder = folderFor(t)
+      const before = await lmdb(folder).open()
+      for (const actor of [a, b]) await written(before, actor, "1")
+      await before.close()
+      await tamper(folder, "records", Buffer.from(a), change)
+      const bytes = await stored(folder, "records", Buffer.from(a))
+      const store = await lmdb(folder).open()
+      const alsoRunning = written(store, b, "2")
+      for (const refused of allOperations(store, a))
+        await assert.rejects(refused, code("CORRUPT_RECORD", /notebook\/alice/))
+      await alsoRunning
+      for (const k of ["OWNED", undefined] as const)
+        assert.deepEqual(
+          (await store.list({ limit: 10, ...(k && { k }) })).map(({ actor }) => actor),
+          [b],
+        )
+      assert.equal((await store.load(b))?.body.entries.length, 2)
+      await store.close()
+      assert.deepEqual(await stored(folder, "records", Buffer.from(a)), bytes)
+    })
+
+  test("C37 a record under another actor's key is corrupt there", async (t) => {
+    const folder = folderFor(t)
+    const before = await lmdb(folder).open()
+    for (const actor of [a, b]) await written(before, actor, "1")
+    await before.close()
+    const other = await stored(folder, "records", Buffer.from(b))
+    await tamper(folder, "records", Buffer.from(a), () => other ?? assert.fail())
+    const store = await opened(t, folder)
+    await assert.rejects(store.peek(a), code("CORRUPT_RECORD"))
+    assert.equal((await store.peek(b))?.k, "OWNED")
+  })
+
+  for (const [missing, revision] of [
+    ["first", 1],
+    ["middle", 2],
+    ["last", 3],
+  ] as const)
+    test(`C37 where the ${missing} journal entry is missing, the body is refused and the record left`, async (t) => {
+      const folder = folderFor(t)
+      const before = await lmdb(folder).open()
+      await written(before, a, "1", "2", "3")
+      if (revision === 1) await before.compact(a, { e: 0, f: 1 }, entry("s"), 0)
+      await before.close()
+      await tamper(folder, "journal", journalKey(a, revision), () => null)
+      const store = await opened(t, folder)
+      for (const refused of [store.load(a), store.claim(a, true), store.pull(a, true, "fra")])
+        await assert.rejects(refused, code("CORRUPT_RECORD", /revision/))
+      assert.deepEqual(await store.peek(a), { k: "OWNED", e: 0, f: 1, v: 3, h: "h3" })
+    })
+})
+
+void describe("opening an LMDB store", () => {
+  test("a folder is made where there is none, with parents and a dot in its name, and keeps its identity", async (t) => {
+    const folder = join(folderFor(t), "deep", "store.v1")
+    const store = await lmdb(folder).open()
+    const { id } = store
+    await store.close()
+    assert.ok(existsSync(join(folder, "data.mdb")))
+    assert.equal((await opened(t, folder)).id, id)
+    assert.notEqual((await opened(t, join(folderFor(t), "other"))).id, id)
+  })
+
+  test("C39 a path longer than a socket's name may be", { skip: process.platform !== "linux" }, async (t) => {
+    const folder = join(folderFor(t), ...Array.from({ length: 6 }, () => "d".repeat(40)))
+    const store = await opened(t, folder)
+    await assert.rejects(lmdb(folder).open(), code("STORE_IN_USE", /this process/))
+    await written(store, a, "1")
+    await store.close()
+    assert.equal((await (await opened(t, folder)).peek(a))?.k, "OWNED")
+    assert.ok(!readdirSync(process.cwd()).some((name) => name.startsWith("lock.")))
+  })
+
+  test("a second open in the same process is refused, by whichever path, until the first is closed", async (t) => {
+    const folder = folderFor(t)
+    const store = await opened(t, join(folder, "s"))
+    for (const path of [join(folder, "s"), join(folder, "x", "..", "s")])
+      await assert.rejects(lmdb(path).open(), code("STORE_IN_USE", /this process/))
+    await written(store, a, "1")
+    await store.close()
+    await (await lmdb(join(folder, "s")).open()).close()
+  })
+
+  test("a file, a folder with other things in it and a file that is no LMDB data are refused and left alone", async (t) => {
+    const folder = folderFor(t)
+    const file = join(folder, "file")
+    writeFileSync(file, "text")
+    await assert.rejects(lmdb(file).open(), code("CORRUPT_RECORD", /is a file/))
+    await assert.rejects(lmdb(folder).open(), code("CORRUPT_RECORD", /holds "file"/))
+    assert.deepEqual(
+      readdirSync(folder).filter((name) => name.endsWith(".mdb")),
+      [],
+    )
+    const garbage = join(folder, "garbage")
+    mkdirSync(garbage)
+    writeFileSync(join(garbage, "data.mdb"), Buffer.alloc(8192, "not a database "))
+    await assert.rejects(lmdb(garbage).open(), code("CORRUPT_RECORD", /no LMDB file/))
+    await assert.rejects(lmdb(garbage).open(), code("CORRUPT_RECORD", /no LMDB file/), "the lock was given back")
+  })
+
+  test("the LMDB data of another program is refused", async (t) => {
+    const folder = folderFor(t)
+    const foreign = open(folder, { noSubdir: false })
+    const theirs = foreign.openDB("theirs", {})
+    await theirs.put("key", "value")
+    await foreign.close()
+    await assert.rejects(lmdb(folder).open(), code("CORRUPT_RECORD", /another program/))
+  })
+
+  test("a store of a later layout is refused, and so is one whose identity is damaged or gone", async (t) => {
+    const folder = folderFor(t)
+    const store = await lmdb(folder).open()
+    await written(store, a, "1")
+    await store.close()
+    const key = Buffer.from("store")
+    const good = (await stored(folder, "meta", key)) ?? assert.fail()
+    const later = Buffer.from(good)
+    later.writeUInt8(9, 0)
+    await tamper(folder, "meta", key, () => later)
+    await assert.rejects(lmdb(folder).open(), code("CORRUPT_RECORD", /later version/))
+    await tamper(folder, "meta", key, () => Buffer.concat([good, Buffer.from(" ")]))
+    await assert.rejects(lmdb(folder).open(), code("CORRUPT_RECORD", /checksum/))
+    await tamper(folder, "meta", key, () => null)
+    await assert.rejects(lmdb(folder).open(), code("CORRUPT_RECORD", /no identity/))
+  })
+
+  test("C71 a record lies on disk as the first version wrote it", async (t) => {
+    const folder = folderFor(t)
+    const store = await lmdb(folder).open()
+    await written(store, a, "1")
+    await store.close()
+    const bytes = (await stored(folder, "records", Buffer.from(a))) ?? assert.fail()
+    assert.equal(
+      bytes.toString("latin1"),
+      `\x01${bytes.toString("latin1", 1, 5)}{"k":"OWNED","e":0,"f":1,"v":1,"h":"h1"}`,
+    )
+    assert.equal(bytes.toString("hex", 1, 5), "696958a3")
+  })
+
+  test("options out of range are refused where they are given", () => {
+    for (const wrong of [0, -1, Number.NaN, Number.POSITIVE_INFINITY]) {
+      assert.throws(() => lmdb("x", { commitMsMax: wrong }), RangeError)
+      assert.throws(() => lmdb("x", { queueBytesMax: wrong }), RangeError)
+    }
+  })
+})
+
+void describe("an LMDB store whose disk hangs or is overwhelmed", () => {
+  test("C6 a commit past its time is of unknown outcome, nothing is served until it ends, and then everything", async (t) => {
+    const hung = Promise.withResolvers<void>()
+    let hangs = false
+    const store = await opened(t, folderFor(t), {
+      commitMsMax: 50,
+      flushGate: async (flush) => {
+        await flush()
+        if (hangs) await hung.promise
+      },
+    })
+    await written(store, a, "1")
+    hangs = true
+    const stuck = store.commit(a, { e: 0, f: 1, v: 1 }, { entries: [entry("2")], h: "h2" })
+    // The batch has begun once another turn of the event loop has come; what is submitted now waits behind it.
+    await new Promise((resolve) => setImmediate(resolve))
+    const behind = store.claim(b, true)
+    behind.catch(() => undefined)
+    await assert.rejects(stuck, code("UNKNOWN_OUTCOME", /50 ms/))
+    await assert.rejects(behind, code("STORE_UNAVAILABLE", /not begun/))
+    for (const refused of [...allOperations(store, a), store.list({ limit: 1 }), store.peers()])
+      await assert.rejects(refused, code("STORE_UNAVAILABLE", /50 ms/))
+    hangs = false
+    hung.resolve()
+    await new Promise((resolve) => setImmediate(resolve))
+    const claim = await store.claim(a, true)
+    assert.deepEqual(claim.record, { k: "OWNED", e: 0, f: 2, v: 2, h: "h2" })
+    assert.equal(await store.peek(b), undefined)
+    assert.equal(store.watermark(), 4)
+  })
+
+  test("what waits for the disk is bounded in bytes, and the bound is a named error that executes nothing", async (t) => {
+    const held = Promise.withResolvers<void>()
+    let hold = false
+    const store = await opened(t, folderFor(t), {
+      queueBytesMax: 10_000,
+      flushGate: async (flush) => {
+        if (hold) await held.promise
+        await flush()
+      },
+    })
+    await written(store, a, "1")
+    hold = true
+    const first = store.claim(b, true)
+    await new Promise((resolve) => setImmediate(resolve))
+    const commits = [1, 2, 3].map((v) =>
+      store.commit(a, { e: 0, f: 1, v }, { entries: [new Uint8Array(4_000)], h: `h${v + 1}` }),
+    )
+    await assert.rejects(commits[2] ?? assert.fail(), code("STORE_UNAVAILABLE", /8000 bytes wait/))
+    held.resolve()
+    await first
+    assert.deepEqual(
+      (await Promise.all(commits.slice(0, 2))).map(({ kind }) => kind),
+      ["committed", "committed"],
+    )
+    assert.equal((await store.peek(a))?.e, 0)
+  })
+
+  test("an operation that fails on its own does not touch those in its batch", async (t) => {
+    const store = await opened(t, folderFor(t))
+    await written(store, a, "1", "2")
+    const running = [
+      store.commit(a, { e: 0, f: 1, v: 2 }, { entries: [entry("3")], h: "h3" }),
+      store.compact(a, { e: 0, f: 1 }, entry("s"), 99),
+      store.install(b, true, { e: 3, v: 0, h: "", body: { snapshot: undefined, entries: [] } }, undefined),
+      store.commit(a, { e: 0, f: 1, v: 3 }, { entries: [entry("4")], h: "h4" }),
+    ] as const
+    const [third, compacted, installed, fourth] = await Promise.allSettled(running)
+    assert.deepEqual(
+      [third.status, compacted.status, installed.status, fourth.status],
+      ["fulfilled", "rejected", "rejected", "fulfilled"],
+    )
+    assert.equal((await store.load(a))?.body.entries.length, 4)
+  })
+})
