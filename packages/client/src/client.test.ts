@@ -749,9 +749,9 @@ describe("the connection", () => {
     assert.equal(sent.how(), "UNAUTHORIZED unknown")
     assert.equal(after.how(), "UNAUTHORIZED not-executed")
     assert.equal(statuses.at(-1), "failed")
+    assert.equal(clock.timers, 0)
     await advance(120_000)
     assert.equal(world.sockets.length, 1)
-    assert.equal(clock.timers, 0)
     world.deaf = false
     client.connect()
     const again = watch(handle.push("z"))

@@ -152,7 +152,7 @@ class Core implements LinkHost, ConnectionOwner {
   }
 
   alarmAt(mono: number): void {
-    if (this.connection.status !== "closed") this.#alarm.at(mono)
+    if (!this.#refusal) this.#alarm.at(mono)
   }
 
   canSend(): boolean {
@@ -307,6 +307,7 @@ class Core implements LinkHost, ConnectionOwner {
 
   failed(error: SojournError): void {
     this.#refusal = withOutcome(error, "not-executed")
+    this.#alarm.cancel()
     for (const { link } of this.#links.values()) link.reject(error)
     this.error(error)
   }

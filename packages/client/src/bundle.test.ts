@@ -1,0 +1,27 @@
+import assert from "node:assert/strict"
+import { test } from "node:test"
+import { gzipSync } from "node:zlib"
+import { build } from "esbuild"
+
+async function bundle(external: string[]): Promise<{ text: string; gzBytes: number }> {
+  const result = await build({
+    entryPoints: [new URL("./index.ts", import.meta.url).pathname],
+    bundle: true,
+    minify: true,
+    write: false,
+    format: "esm",
+    platform: "browser",
+    target: "es2024",
+    conditions: ["sojourn-source"],
+    external,
+  })
+  const bytes = result.outputFiles[0]?.contents ?? new Uint8Array()
+  return { text: new TextDecoder().decode(bytes), gzBytes: gzipSync(bytes, { level: 9 }).length }
+}
+
+test("the client bundles for the browser, without Node, and stays small", async (t) => {
+  const [whole, own] = await Promise.all([bundle([]), bundle(["superjson"])])
+  t.diagnostic(`gzip: ${whole.gzBytes} bytes with superjson, ${own.gzBytes} without`)
+  assert.doesNotMatch(whole.text, /node:|\brequire\(/)
+  assert.ok(whole.gzBytes <= 16_500, `${whole.gzBytes} bytes`)
+})
