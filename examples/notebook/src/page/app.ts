@@ -15,6 +15,8 @@ import { createTimeline } from "./timeline.ts"
 
 /** The notebook's page. What it is of Sojourn: one client, one actor, its live state, and `switchTo`. */
 const dayMs = 86_400_000
+/** A call this old is said to be under way; a quicker one would only flicker. */
+const slowMs = 400
 
 async function fetchWorld(): Promise<World> {
   for (;;) {
@@ -60,6 +62,8 @@ async function start(): Promise<void> {
     world.places.find(({ id }) => id === localStorage.getItem("place")) ?? (world.places[0] as World["places"][number])
   let pop = place.nearest
   let problem: string | undefined
+  /** Calls without a reply, oldest first. */
+  const madeAt = new Map<number, number>()
 
   const timeline = createTimeline()
   const globe = createGlobe(byId("globe"), world)
@@ -84,13 +88,16 @@ async function start(): Promise<void> {
   const send = (patches: readonly TextPatch[]): void => {
     const n = ledger.make()
     const edit = draft.type(n, patches)
+    madeAt.set(n, performance.now())
     notebook.edit(writer, n, edit.base, patches).then(
       () => {
         ledger.ack(n)
+        madeAt.delete(n)
         show()
       },
       (error: SojournError) => {
         ledger.refuse()
+        madeAt.delete(n)
         problem = error.message
         editor.refuse(n)
         show()
@@ -109,7 +116,8 @@ async function start(): Promise<void> {
     if (area.disabled || status === "connecting" || status === "idle") return ["connecting", "Opening…"]
     if (status !== "connected")
       return ["connecting", ledger.open === 0 ? "Offline. Keep writing" : `Offline. ${ledger.open} edits wait`]
-    if (ledger.open > 0) return ["saving", "Saving…"]
+    const [oldest] = madeAt.values()
+    if (oldest !== undefined && performance.now() - oldest > slowMs) return ["saving", "Saving…"]
     return ["saved", `Saved in ${nameOf(notebook.pop ?? pop)}`]
   }
 
@@ -155,7 +163,7 @@ async function start(): Promise<void> {
         return {
           id,
           name,
-          note: `${id}, ${rtt < 9.95 ? rtt.toFixed(0) : Math.round(rtt)} ms${id === place.nearest ? ", nearest" : ""}`,
+          note: `${rtt < 9.95 ? rtt.toFixed(0) : Math.round(rtt)} ms${id === place.nearest ? ", nearest" : ""}`,
         }
       }),
       pop,
@@ -168,6 +176,8 @@ async function start(): Promise<void> {
     document.title = draft.text.split("\n", 1)[0]?.trim().slice(0, 60) || "Sojourn notebook"
   }
 
+  // What is slow changes the line without any event.
+  setInterval(() => madeAt.size > 0 && show(), slowMs)
   client.on("status", show)
   client.on("error", (error) => {
     if (error.retry === "never") problem = error.message

@@ -9,7 +9,7 @@ export interface Editor {
   /** Inserts text as if it were typed at this position, wherever the caret is. */
   insert(at: number, text: string): void
   refuse(n: number): void
-  readonly length: number
+  readonly text: string
 }
 
 export function createEditor(
@@ -65,8 +65,8 @@ export function createEditor(
       draft.refuse(n)
       replaceAll()
     },
-    get length() {
-      return area.value.length
+    get text() {
+      return area.value
     },
   }
   return editor

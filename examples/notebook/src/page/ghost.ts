@@ -22,12 +22,12 @@ export function createGhost(editor: Editor): Ghost {
     const letters = passage.slice(next, next + size)
     next = (next + size) % passage.length
     if (next < size) next = 0
-    editor.insert(editor.length, letters)
+    editor.insert(editor.text.length, letters)
   }
   return {
     toggle() {
       if (timer === undefined) {
-        if (editor.length > 0 && next === 0) editor.insert(editor.length, "\n\n")
+        if (next === 0 && editor.text !== "" && !editor.text.endsWith("\n")) editor.insert(editor.text.length, "\n\n")
         timer = setInterval(beat, beatMs)
       } else {
         clearInterval(timer)

@@ -12,7 +12,7 @@ export interface Globe {
 }
 
 const width = 376
-const height = 236
+const height = 224
 type Point = readonly [number, number]
 
 export function createGlobe(box: HTMLElement, world: World): Globe {
@@ -99,12 +99,18 @@ export function createGlobe(box: HTMLElement, world: World): Globe {
       }
       if (place === undefined) return
       const [cx, cy] = at(place.lon, place.lat)
-      const above = cy > 26
+      const near = world.pops.map((each) => at(each.lon, each.lat)).find(([x, y]) => Math.hypot(x - cx, y - cy) < 34)
+      // Beside a POP's mark, away from it; in the POP's own city above it.
+      const side = near === undefined || Math.hypot(near[0] - cx, near[1] - cy) < 7 ? 0 : cx < near[0] ? -1 : 1
       marks.append(
         svg("circle", { class: "you", cx, cy, r: 4.2 }),
         svg(
           "text",
-          { x: clamp(cx, 34, width - 34), y: above ? cy - 11 : cy + 18, "text-anchor": "middle" },
+          {
+            x: side === 0 ? clamp(cx, 34, width - 34) : cx + side * 9,
+            y: side !== 0 ? cy + 4 : cy > 30 ? cy - 11 : cy + 36,
+            "text-anchor": side === 0 ? "middle" : side < 0 ? "end" : "start",
+          },
           place.name,
         ),
       )

@@ -9,7 +9,7 @@ export interface Timeline {
 const width = 376
 const labelWidth = 74
 const rowHeight = 25
-const historyMax = 6
+const historyMax = 5
 
 interface Row {
   readonly name: string
@@ -23,30 +23,42 @@ export function createTimeline(): Timeline {
   const box = byId("timeline")
   const sum = byId("move-sum")
   const history = byId("history")
+  const past: Past[] = []
   return {
     show(times) {
       const floorMs = times.clientRttMs + times.meshRttMs
       const replyMs = times.replyMs - times.helloMs
       sum.textContent = `${times.from} → ${times.to}: ${ms(replyMs)} from hello to first reply`
       box.replaceChildren(chart(times))
-      const list = svg("svg", { viewBox: "0 0 100 6", preserveAspectRatio: "none" })
-      const scale = 100 / Math.max(replyMs, floorMs, 1)
-      list.append(
-        svg("rect", { class: "all", width: replyMs * scale, height: 6 }),
-        svg("line", { class: "floor", x1: floorMs * scale, x2: floorMs * scale, y1: 0, y2: 6 }),
-      )
-      history.prepend(
-        html(
-          "li",
-          {},
-          `${times.from} → ${times.to}`,
-          html("span", { class: "mini" }, list),
-          html("span", { class: "ms" }, `${ms(replyMs)}, floor ${ms(floorMs)}`),
-        ),
-      )
-      while (history.children.length > historyMax) history.lastElementChild?.remove()
+      past.unshift({ way: `${times.from} → ${times.to}`, replyMs, floorMs })
+      past.length = Math.min(past.length, historyMax)
+      const longest = Math.max(...past.map((one) => Math.max(one.replyMs, one.floorMs)))
+      history.replaceChildren(...past.map((one) => entry(one, 100 / longest)))
     },
   }
+}
+
+interface Past {
+  readonly way: string
+  readonly replyMs: number
+  readonly floorMs: number
+}
+
+/** One line of the list; all are drawn to one scale. */
+function entry({ way, replyMs, floorMs }: Past, scale: number): HTMLLIElement {
+  const bar = svg(
+    "svg",
+    { viewBox: "0 0 100 6", preserveAspectRatio: "none", "aria-hidden": "true" },
+    svg("rect", { class: "all", width: replyMs * scale, height: 6 }),
+    svg("line", { class: "floor", x1: floorMs * scale, x2: floorMs * scale, y1: 0, y2: 6 }),
+  )
+  return html(
+    "li",
+    {},
+    way,
+    html("span", { class: "mini" }, bar),
+    html("span", { class: "ms" }, `${ms(replyMs)}, floor ${ms(floorMs)}`),
+  )
 }
 
 /**
@@ -101,7 +113,7 @@ function chart(times: LegTimes): SVGSVGElement {
       svg(
         "text",
         {
-          class: inside ? "on" : "beside",
+          class: inside ? `on-${row.kind}` : "beside",
           x: inside ? start + 7 : before ? start - 6 : start + length + 6,
           y: y + 15.5,
           "text-anchor": before ? "end" : "start",
