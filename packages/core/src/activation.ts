@@ -19,7 +19,7 @@ import type { Limits } from "./limits.ts"
 import { isServer, type Principal } from "./mesh-messages.ts"
 import type { Chance, Clock, EventSink, Primitives, Undo } from "./ports.ts"
 import { SessionTable, type Session } from "./sessions.ts"
-import type { Grant, Store } from "./store.ts"
+import type { Compacted, Grant, Store } from "./store.ts"
 import { Tail } from "./tail.ts"
 import { admitPatches, assertLeavesUntouched, pruneLeaves, rememberTree, type TreeMemory } from "./tree.ts"
 import { Turn, own } from "./turn.ts"
@@ -139,7 +139,7 @@ export class Activation {
     this.#fence = owner.fence
     this.#grant = owner.grant ? { grant: owner.grant, home: owner.home } : undefined
     this.#sessions = new SessionTable(loaded.sessions.values(), ports.limits)
-    this.#tail = new Tail(loaded.tail, ports.limits)
+    this.#tail = new Tail(loaded.tail, loaded.positions, ports.limits)
     this.#snapshotBytes = loaded.snapshotBytes
     this.#journalBytes = loaded.journalBytes
     this.#journalEntries = loaded.journalEntries
@@ -214,6 +214,7 @@ export class Activation {
     const resumed: Resumed = body.pos === undefined ? "new" : missed ? "replay" : "snapshot"
     const state = body.live && !missed ? codec.encode(this.#state) : undefined
     att.sent = missed ? (body.pos ?? 0) : revision
+    this.#tail.seen(att.sid, att.sent, clock.now())
     const last = session.last
     this.#gate.holdRead(revision, () => {
       if (!att.open) return
@@ -314,7 +315,9 @@ export class Activation {
     this.#run()
   }
 
-  acknowledge(att: Attached, c: number): void {
+  /** The client has every reply up to call `c` and every output up to revision `r`. */
+  acknowledge(att: Attached, c: number, r: number): void {
+    this.#tail.seen(att.sid, Math.min(r, this.#revision), this.#ports.clock.now())
     const session = this.#sessions.get(att.sid)
     if (session && c <= session.last) this.#sessions.acknowledge(session, c)
   }
@@ -363,6 +366,12 @@ export class Activation {
     if (this.#dropped || (this.#journalEntries === 0 && !this.#sessions.dirty)) return
     const bytes = this.#encodeSnapshot()
     await this.#ports.store.compact(this.#id, { e: this.#epoch, f: this.#fence }, bytes, this.#gate.durable)
+  }
+
+  /** The whole of a drained activation, to be sealed as it is: what then travels is the state and not its journal. */
+  compacted(): Compacted | undefined {
+    if (this.#dropped || !this.quiet || this.#grant) return undefined
+    return { fence: { e: this.#epoch, f: this.#fence, v: this.#revision }, snapshot: this.#encodeSnapshot() }
   }
 
   /** Ends the activation at once: what it holds back is never sent. */
@@ -781,7 +790,12 @@ export class Activation {
     for (const att of this.#ports.attached()) attached.add(att.sid)
     this.#sessions.expire(this.#ports.clock.now(), (id) => attached.has(id))
     return encodeSnapshot(
-      { revision: this.#revision, state: this.#state, sessions: this.#sessions.records(), tail: this.#tail.entries },
+      {
+        revision: this.#revision,
+        state: this.#state,
+        sessions: this.#sessions.records(),
+        ...this.#tail.unacknowledged(attached, this.#ports.clock.now()),
+      },
       this.#ports.primitives,
     )
   }

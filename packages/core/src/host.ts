@@ -236,7 +236,7 @@ export class Host {
     try {
       if (frame.t === "call") activation.call(att, frame)
       else if (frame.t === "query") activation.query(att, frame)
-      else activation.acknowledge(att, frame.c)
+      else activation.acknowledge(att, frame.c, frame.r)
     } catch (error) {
       this.#endAttach(slot, att, this.#masked(slot.id, error))
     }
@@ -303,7 +303,7 @@ export class Host {
 
   #giveBack(slot: Slot): void {
     const { phase, parked, want } = slot.state
-    if (slot.stepping || slot.answering > 0) return
+    if (slot.stepping || slot.answering > 0 || this.#slots.get(slot.id) !== slot) return
     if (phase.at === "rest" && parked.length === 0 && !want && slot.attached.size === 0 && !slot.activation) {
       slot.search?.undo()
       slot.askTimer?.()
@@ -373,7 +373,7 @@ export class Host {
         this.#drain(slot, effect.sleep)
         return
       case "seal":
-        store.pull(slot.id, home, effect.pull.origin).then(
+        store.pull(slot.id, home, effect.pull.origin, slot.activation?.compacted()).then(
           (answer) => {
             if (answer.kind === "grant") slot.sealed = answer
             else if (slot.activation) {
@@ -392,13 +392,18 @@ export class Host {
         )
         return
       case "answer":
+        slot.answering++
         store.pull(slot.id, home, effect.pull.origin).then(
           (answer) => {
+            slot.answering--
             if (answer.kind === "grant") this.#sendGrant(slot.id, answer, effect.pull)
             else this.#input(slot, { type: "pointed", pull: effect.pull, answer })
+            this.#giveBack(slot)
           },
           (cause: unknown) => {
+            slot.answering--
             this.#tellRefused(slot, effect.pull, this.#storeError(slot.id, cause).toWire())
+            this.#giveBack(slot)
           },
         )
         return
@@ -448,6 +453,8 @@ export class Host {
           ? SojournError.fromWire(effect.err)
           : new SojournError(effect.code, `${slot.id}: ${effect.message}`, { retryAfterMs: 250 })
         this.#event("actor.unreached", slot.id, { error })
+        // What was heard led nowhere: the next search begins from the record again, so wrong advice heals itself.
+        this.#beliefs.delete(slot.id)
         for (const att of [...slot.attached.values()])
           if (att.status === "waiting" || (att.status === "local" && att.queue.length > 0))
             this.#endAttach(slot, att, error)

@@ -22,7 +22,18 @@ export type {
   PullDecision,
 } from "./record.ts"
 export { emptyBody, listLimitMax } from "./store.ts"
-export type { Body, FirstWrite, Grant, Listed, PeerMemory, PullAnswer, Store, StoreOpener, Write } from "./store.ts"
+export type {
+  Body,
+  Compacted,
+  FirstWrite,
+  Grant,
+  Listed,
+  PeerMemory,
+  PullAnswer,
+  Store,
+  StoreOpener,
+  Write,
+} from "./store.ts"
 export { memory, memoryDisk, memoryStore } from "./memory-store.ts"
 export type { MemoryActor, MemoryDisk, MemoryStoreOptions } from "./memory-store.ts"
 

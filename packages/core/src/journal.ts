@@ -56,7 +56,12 @@ interface StoredSnapshot {
   readonly st: Encoded
   readonly se: readonly SessionRecord[]
   readonly tail: readonly Entry[]
+  /** How far each session's client was known to have come: id, revision, and when; bounds the tail that travels. */
+  readonly po: readonly Position[]
 }
+
+/** Session, revision that its client has acknowledged, and when that was known, ms since 1970. */
+export type Position = readonly [sid: string, revision: number, at: number]
 
 /** A body, read. `fresh`: nothing was stored yet. */
 export interface Loaded {
@@ -65,6 +70,7 @@ export interface Loaded {
   readonly state: unknown
   readonly sessions: Map<string, SessionRecord>
   readonly tail: Entry[]
+  readonly positions: readonly Position[]
   readonly snapshotBytes: number
   readonly journalBytes: number
   readonly journalEntries: number
@@ -109,7 +115,13 @@ export function encodeEntry(entry: Entry, primitives: Primitives): Uint8Array {
 }
 
 export function encodeSnapshot(
-  snapshot: { revision: number; state: unknown; sessions: Iterable<SessionRecord>; tail: readonly Entry[] },
+  snapshot: {
+    revision: number
+    state: unknown
+    sessions: Iterable<SessionRecord>
+    tail: readonly Entry[]
+    positions: readonly Position[]
+  },
   primitives: Primitives,
 ): Uint8Array {
   const stored: StoredSnapshot = {
@@ -117,6 +129,7 @@ export function encodeSnapshot(
     st: codec.encode(snapshot.state),
     se: [...snapshot.sessions],
     tail: snapshot.tail,
+    po: snapshot.positions,
   }
   return seal(2, JSON.stringify(stored), primitives)
 }
@@ -142,6 +155,7 @@ export function readBody(actor: string, body: Body, revision: number, primitives
     state: undefined as unknown,
     sessions: new Map<string, SessionRecord>(),
     tail: [] as Entry[],
+    positions: [] as readonly Position[],
     snapshotBytes: body.snapshot?.length ?? 0,
     journalBytes: 0,
     journalEntries: 0,
@@ -153,6 +167,7 @@ export function readBody(actor: string, body: Body, revision: number, primitives
     loaded.state = codec.decode(stored.st)
     for (const record of stored.se) loaded.sessions.set(record.id, record)
     loaded.tail.push(...stored.tail)
+    loaded.positions = stored.po
   }
   for (const bytes of body.entries) {
     const entry = unseal(1, bytes, actor, primitives) as Entry

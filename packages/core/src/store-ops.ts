@@ -15,7 +15,15 @@ import {
   type InstallDecision,
   type OwnershipRecord,
 } from "./record.ts"
-import { emptyBody, type Body, type FirstWrite, type Grant, type PullAnswer, type Write } from "./store.ts"
+import {
+  emptyBody,
+  type Body,
+  type Compacted,
+  type FirstWrite,
+  type Grant,
+  type PullAnswer,
+  type Write,
+} from "./store.ts"
 
 /**
  * The ownership operations for engines that can run code inside their atomic step (memory, LMDB): what of an actor's rows each one
@@ -87,12 +95,25 @@ export function checkIn(rows: ActorRows, rules: OwnershipRules, fence: Omit<Fenc
   return rules.check(rows.record(), fence)
 }
 
-export function pullIn(rows: ActorRows, rules: OwnershipRules, home: boolean, to: string): PullAnswer {
-  const decision = rules.pull(rows.record(), home, to)
+export function pullIn(
+  rows: ActorRows,
+  rules: OwnershipRules,
+  home: boolean,
+  to: string,
+  compacted?: Compacted,
+): PullAnswer {
+  const record = rows.record()
+  const decision = rules.pull(record, home, to)
   const { answer } = decision
-  const granted: PullAnswer = answer.kind === "grant" ? { ...answer, body: rows.body() } : answer
+  if (answer.kind !== "grant") return write(rows, rules, { ...decision, answer })
+  const whole =
+    compacted && record?.k === "OWNED" && rules.check(record, compacted.fence) && record.v === compacted.fence.v
+      ? compacted
+      : undefined
+  const body: Body = whole ? { snapshot: whole.snapshot, entries: [] } : rows.body()
   write(rows, rules, decision)
-  return granted
+  if (whole && rules.keepsBody(answer.record)) rows.putSnapshot(whole.snapshot, whole.fence.v)
+  return { ...answer, body }
 }
 
 export function installIn(

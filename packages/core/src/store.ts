@@ -31,8 +31,11 @@ export interface Store {
   claim(actor: string, home: boolean): Promise<ClaimAnswer & { readonly body: Body }>
   commit(actor: string, fence: Fence, write: Write): Promise<CommitAnswer>
   check(actor: string, fence: Omit<Fence, "v">): Promise<boolean>
-  /** Seals the actor and grants it to `to`, or repeats the grant. `to` is never this POP. */
-  pull(actor: string, home: boolean, to: string): Promise<PullAnswer>
+  /**
+   * Seals the actor and grants it to `to`, or repeats the grant. `to` is never this POP. `compacted`: a snapshot of the whole body, which
+   * replaces it in the same step if its fence and revision are the record's, so that what travels is the state and not its journal.
+   */
+  pull(actor: string, home: boolean, to: string, compacted?: Compacted): Promise<PullAnswer>
   install(actor: string, home: boolean, grant: Grant, first: FirstWrite | undefined): Promise<InstallDecision>
   confirm(actor: string, from: string, e: number): Promise<{ readonly acked: boolean }>
   learn(actor: string, to: string, e: number): Promise<{ readonly e: number }>
@@ -83,6 +86,12 @@ export interface Write {
 
 export interface Grant extends GrantHead {
   readonly body: Body
+}
+
+/** A snapshot of the revision in `fence`. */
+export interface Compacted {
+  readonly fence: Fence
+  readonly snapshot: Uint8Array
 }
 
 /** The installing activation's claim, and its first commit where that turn has already ended (`entries` may be empty). */

@@ -1,25 +1,59 @@
-import type { Entry } from "./journal.ts"
+import type { Entry, Position } from "./journal.ts"
 import type { Limits } from "./limits.ts"
 
 /**
  * The journal's tail, kept for resume: the last entries, bounded by number, bytes and age. Within it a client that comes back is sent
  * exactly what it missed; past it, it gets a snapshot and is told so.
+ *
+ * What is stored of it is only what some client may still miss: positions say how far each session's client has come. A session that has
+ * been gone for longer than the tail is kept holds nothing back.
  */
 export class Tail {
   readonly #limits: Limits
   readonly #entries: Entry[]
   readonly #bytes: number[]
   #total: number
+  readonly #positions = new Map<string, { r: number; at: number }>()
 
-  constructor(entries: readonly Entry[], limits: Limits) {
+  constructor(entries: readonly Entry[], positions: readonly Position[], limits: Limits) {
     this.#limits = limits
     this.#entries = [...entries]
     this.#bytes = entries.map((entry) => JSON.stringify(entry).length)
     this.#total = this.#bytes.reduce((a, b) => a + b, 0)
+    for (const [sid, r, at] of positions) this.#positions.set(sid, { r, at })
   }
 
-  get entries(): readonly Entry[] {
-    return this.#entries
+  /** The client of this session has everything up to revision `r`. */
+  seen(sid: string, r: number, now: number): void {
+    const known = this.#positions.get(sid)
+    this.#positions.delete(sid)
+    this.#positions.set(sid, { r: Math.max(known?.r ?? 0, r), at: now })
+    // The one not heard of for longest holds nothing back any more: at worst it gets a snapshot.
+    if (this.#positions.size > this.#limits.sessionsPerActorMax)
+      for (const oldest of this.#positions.keys()) {
+        this.#positions.delete(oldest)
+        break
+      }
+  }
+
+  /** What a snapshot keeps: the entries above the lowest position of a client that is attached or may come back, and the positions. */
+  unacknowledged(
+    attached: ReadonlySet<string>,
+    now: number,
+  ): { readonly tail: readonly Entry[]; readonly positions: readonly Position[] } {
+    this.trim(now)
+    let floor = Infinity
+    const positions: Position[] = []
+    for (const [sid, position] of this.#positions) {
+      if (attached.has(sid)) position.at = now
+      else if (position.at < now - this.#limits.tailMsMax) {
+        this.#positions.delete(sid)
+        continue
+      }
+      floor = Math.min(floor, position.r)
+      positions.push([sid, position.r, position.at])
+    }
+    return { tail: this.#entries.filter(({ r }) => r > floor), positions }
   }
 
   push(entry: Entry, bytes: number, now: number): void {

@@ -149,6 +149,27 @@ export function seals(it: OnStore): void {
     assert.equal(store.watermark(), watermark, "a repeated answer writes nothing")
   })
 
+  it("a pull may bring a snapshot: of the record's own fence and revision it replaces the body, of any other it is ignored (C35)", async (store) => {
+    const fence = await owned(store, a, "1", "2")
+    const whole = { fence, snapshot: bytes("s2") }
+    for (const other of [
+      { ...fence, e: 1 },
+      { ...fence, f: fence.f + 1 },
+      { ...fence, v: fence.v - 1 },
+    ]) {
+      const id = `${a}${JSON.stringify(other)}`
+      await owned(store, id, "1", "2")
+      const pulled = await store.pull(id, true, "fra", { ...whole, fence: other })
+      assert.ok(pulled.kind === "grant")
+      assert.deepEqual(pulled.body, body(undefined, "1", "2"))
+    }
+    const pulled = await store.pull(a, true, "fra", whole)
+    assert.ok(pulled.kind === "grant")
+    assert.deepEqual(pulled.body, body("s2"))
+    assert.deepEqual((await store.load(a))?.body, body("s2"))
+    assert.deepEqual(await store.pull(a, true, "fra", { ...whole, snapshot: bytes("late") }), pulled)
+  })
+
   it("a pull of an unknown actor grants an empty one at its home, and knows nothing elsewhere", async (store) => {
     assert.deepEqual(await store.pull(a, false, "fra"), { kind: "none" })
     assert.equal(await store.peek(a), undefined)

@@ -53,7 +53,8 @@ export interface Stored {
   readonly body: Body
 }
 
-export type Operation = "claim" | "commit" | "check" | "pull" | "install" | "confirm" | "learn" | "load" | "peek" | "compact"
+export type Operation =
+  "claim" | "commit" | "check" | "pull" | "install" | "confirm" | "learn" | "load" | "peek" | "compact"
 
 /** One atomic change: what the oracle sees, and what a crash may take back until it is durable. */
 export interface Change {
@@ -186,11 +187,16 @@ export class Disk {
         ),
       check: (actor, fence) =>
         guard(() => run("check", actor, (held) => ({ answer: rules.check(held?.record, fence) }))),
-      pull: (actor, home, to) =>
+      pull: (actor, home, to, compacted) =>
         guard(() =>
           run("pull", actor, (held) => {
             const { record, answer } = rules.pull(held?.record, home, to)
-            const body = held?.body ?? emptyBody
+            const whole =
+              compacted &&
+              held?.record.k === "OWNED" &&
+              rules.check(held.record, compacted.fence) &&
+              held.record.v === compacted.fence.v
+            const body = whole ? { snapshot: copyOf(compacted.snapshot), entries: [] } : (held?.body ?? emptyBody)
             const out = this.#seams.granted?.(body) ?? body
             return {
               ...write(record, body),
@@ -312,9 +318,15 @@ export class Disk {
           const lands = random.happens(0.6)
           world.count(lands ? "disk: unknown outcome, takes effect late" : "disk: unknown outcome, never takes effect")
           if (lands)
-            world.plan(this.#engine, random.between(1, 6_000), "disk", () => `late ${op} ${actor} lands`, () => {
-              this.#try(issued)
-            })
+            world.plan(
+              this.#engine,
+              random.between(1, 6_000),
+              "disk",
+              () => `late ${op} ${actor} lands`,
+              () => {
+                this.#try(issued)
+              },
+            )
           return fails("UNKNOWN_OUTCOME", "no answer")
         }
         let answer: A
@@ -410,8 +422,12 @@ export class Disk {
       one.undo()
       if (machine || reads.has(one.op) || !this.#random.happens(0.5)) continue
       world.count("disk: operation of a dead process lands")
-      world.plan(this.#engine, this.#random.between(0.1, 3_000), "disk", () => `dead process's ${one.op} ${one.actor}`, () =>
-        this.#try(one),
+      world.plan(
+        this.#engine,
+        this.#random.between(0.1, 3_000),
+        "disk",
+        () => `dead process's ${one.op} ${one.actor}`,
+        () => this.#try(one),
       )
     }
     if (!machine) return
