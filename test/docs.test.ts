@@ -9,8 +9,9 @@ import { join } from "node:path"
 import { createInterface } from "node:readline"
 import { test } from "node:test"
 import { CLOSE_CODES, ERRORS, frameLimits, reconnects } from "@sojourn/protocol"
+import ts from "typescript"
 import { generatedDocuments } from "../scripts/docs.ts"
-import { packages, readText, root } from "./workspace.ts"
+import { examples, packages, readText, root, sourcesBelow, walk } from "./workspace.ts"
 
 test("docs/errors.md and docs/limits.md are what scripts/docs.ts makes of the code's tables", async () => {
   for (const [path, text] of await generatedDocuments())
@@ -200,4 +201,30 @@ test("README.md's example runs, and prints what README.md says", { timeout: 60_0
     await Promise.all(running.map((child) => once(child, "exit")))
     rmSync(folder, { recursive: true, force: true })
   }
+})
+
+test("every behaviour that docs/behaviours.md says this version holds is cited by a test, and every cited one is in it", () => {
+  const cells = rowsOf(readText("docs/behaviours.md")).map(([number = ""]) => number)
+  const listed = new Set(cells.map((cell) => cell.replaceAll("*", "")))
+  const held = cells.filter((cell) => cell.startsWith("**")).map((cell) => cell.replaceAll("*", ""))
+  const sources = [...packages, ...examples].flatMap(({ role, sources }) =>
+    sources.filter(({ isTest }) => isTest || role === "testkit"),
+  )
+  const cited = new Set<string>()
+  // In names and labels, which are strings: a comment proves nothing.
+  for (const { tree } of [...sources, ...sourcesBelow("test")])
+    walk(tree, (node) => {
+      if (!ts.isStringLiteralLike(node) && !ts.isTemplateHead(node)) return
+      for (const [number] of node.text.matchAll(/\bC[1-9]\d?\b/g)) cited.add(number)
+    })
+  assert.deepEqual(
+    held.filter((number) => !cited.has(number)),
+    [],
+    "no test cites these",
+  )
+  assert.deepEqual(
+    [...cited].filter((number) => !listed.has(number)),
+    [],
+    "docs/behaviours.md does not list these",
+  )
 })
