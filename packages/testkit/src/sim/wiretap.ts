@@ -28,8 +28,9 @@ interface Channel {
 }
 
 interface Call {
-  readonly name: string
-  readonly id: unknown
+  /** "": given up before this tap ever saw it. */
+  name: string
+  id: unknown
   outcome: string | undefined
   acked: boolean
 }
@@ -119,9 +120,13 @@ export class Wiretap {
 
   #call(channel: Channel, frame: Json): void {
     const key = `${channel.actor} ${channel.sid} ${frame["c"] as number}`
-    if (this.#calls.has(key)) return
-    const [id] = frame["skip"] === true ? [] : (plain(frame["p"]) as unknown[])
-    this.#calls.set(key, { name: frame["a"] as string, id, outcome: undefined, acked: false })
+    const known = this.#calls.get(key)
+    const skip = frame["skip"] === true
+    const [id] = skip ? [] : (plain(frame["p"]) as unknown[])
+    if (known === undefined) this.#calls.set(key, { name: skip ? "" : (frame["a"] as string), id, outcome: undefined, acked: false })
+    // The call itself may arrive after the news that it was given up, through another gateway.
+    else if (known.name === "" && !skip) Object.assign(known, { name: frame["a"], id })
+    else if (!skip && known.id !== id) violated("G3", `call ${String(frame["c"])} of ${channel.sid} was ${String(known.id)} and is now ${String(id)}`)
   }
 
   /** A gateway hands this frame to a client's socket. */
@@ -145,7 +150,7 @@ export class Wiretap {
     }
     if (t === "attached") this.#attached(channel, frame)
     if (t === "out") this.#out(channel, frame, tapped)
-    if (t === "reply") this.#reply(channel, frame, text)
+    if (t === "reply") this.#reply(channel, frame, text, tapped)
     if (t === "answer") this.#answer(channel, frame, tapped)
     if (r !== undefined) this.#told.set(channel.actor, Math.max(r, this.#told.get(channel.actor) ?? 0))
   }
@@ -185,7 +190,7 @@ export class Wiretap {
     channel.at = r
   }
 
-  #reply(channel: Channel, frame: Json, text: string): void {
+  #reply(channel: Channel, frame: Json, text: string, tapped: Tapped): void {
     const c = frame["c"] as number
     const call = this.#calls.get(`${channel.actor} ${channel.sid} ${c}`)
     if (call === undefined) violated("G3", `a reply to a call that was never made: ${text.slice(0, 200)}`)
@@ -195,17 +200,20 @@ export class Wiretap {
     this.replies++
     const outcome = canonical({ ok: frame["ok"], err })
     if (call.outcome !== undefined) this.repeated++
-    if (call.outcome !== undefined && call.outcome !== outcome)
+    // A call that changed nothing is not stored (DESIGN.md §5): sent again before its reply came, it runs again; the client takes one.
+    if (call.outcome !== undefined && call.outcome !== outcome && call.name !== "idle")
       violated("G3", `call ${c} of ${channel.sid} on ${channel.actor} was answered ${call.outcome}, and then ${outcome}`)
     call.outcome = outcome
     const r = frame["r"] as number
     const state = this.#oracle.history(channel.actor).revisions[r]?.state
     const ok = frame["ok"] === undefined ? undefined : plain(frame["ok"])
+    const refusal = err?.["code"]
+    const refused = call.name === "refuse" || call.name === "fail"
     const fits =
       err !== undefined
-        ? call.name === "refuse" || call.name === "fail"
-          ? !text.includes("a defect of")
-          : err["code"] !== "ACTOR_ERROR" && err["code"] !== "INTERNAL"
+        ? refusal === "CALL_SKIPPED" ||
+          (refusal === "FORBIDDEN" && !mayUse(channel.key, tapped.principal)) ||
+          (refused && refusal === (call.name === "refuse" ? "ACTOR_ERROR" : "INTERNAL") && !text.includes("a defect of"))
         : call.name === "add" || call.name === "slow"
           ? state?.list[ok as number] === call.id
           : call.name === "idle"
