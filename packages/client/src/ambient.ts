@@ -1,4 +1,5 @@
 import { SojournError, type Chance, type Clock } from "@sojourn/protocol"
+import { nanoid } from "nanoid"
 import type { Page, SocketFactory } from "./types.ts"
 
 /**
@@ -18,10 +19,7 @@ export const ambientClock = (): Clock => ({
 
 export const ambientChance = (): Chance => ({
   random: () => Math.random(),
-  id: () => {
-    const bytes = crypto.getRandomValues(new Uint8Array(15))
-    return [...bytes].map((byte) => byte.toString(36).padStart(2, "0")).join("")
-  },
+  id: () => nanoid(),
 })
 
 export const ambientSocket: SocketFactory = (url, protocols, reader) => {

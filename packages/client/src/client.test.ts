@@ -568,7 +568,8 @@ describe("moves", () => {
     const { world, client, advance, run } = setUp()
     const handle = client.list.get("a")
     world.refuseAttach = () => new SojournError("SLEPT")
-    await Promise.all([client.connect(), run()])
+    client.connect()
+    await run()
     world.socket.held = true
     const call = watch(handle.with({ timeoutMs: 60_000 }).push("x"))
     await advance(15_000)
@@ -952,8 +953,8 @@ describe("names", () => {
   test("a handle and a client are no promises, and colliding names are reached through call and actor", async () => {
     const { client, run, applied } = setUp()
     const handle = client.list.get("a")
-    assert.equal(await handle, handle)
-    assert.equal(await client, client)
+    assert.equal(await Promise.resolve(handle), handle)
+    assert.equal(await Promise.resolve(client), client)
     const loose = client.actor("list", "a")
     await Promise.all([loose.call["close"]?.("x"), loose.call["state"]?.("y"), run()])
     assert.deepEqual(applied(), ["close(x)", "state(y)"])

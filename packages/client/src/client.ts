@@ -401,6 +401,6 @@ export function createClient<App extends AppShape = AppShape>(options: ClientOpt
     close: () => core.close(),
     // Runtimes that lack the symbol have no `await using` either.
     [Symbol.asyncDispose ?? Symbol.for("asyncDispose")]: () => core.close(),
-  } as ClientMembers
+  }
   return createClasses(members, get) as Client<App>
 }

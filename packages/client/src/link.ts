@@ -118,7 +118,7 @@ export class Link {
     try {
       return this.#make(kind, name, args, options)
     } catch (cause) {
-      return Promise.reject(cause as Error)
+      return Promise.reject(cause instanceof Error ? cause : new Error(String(cause)))
     }
   }
 

@@ -1,4 +1,4 @@
-import { SojournError } from "@sojourn/protocol"
+import type { SojournError } from "@sojourn/protocol"
 
 /**
  * A client's relation to one actor, across sockets: what makes its calls exactly once and in order. Pure: no socket, no time.

@@ -1,3 +1,4 @@
+/* eslint-disable @typescript-eslint/no-unused-vars -- everything here is there for its type alone */
 import assert from "node:assert/strict"
 import { test } from "node:test"
 import type { ActorHandle, ActorShape, Client, StateOf } from "./types.ts"

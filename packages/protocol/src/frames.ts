@@ -182,7 +182,7 @@ function text(o: Fields, key: string, max: number): string {
 }
 function encoded(x: unknown): Encoded {
   if (typeof x !== "object" || x === null || !("v" in x)) return bad("an encoded value must be an object with v", x)
-  return x as Encoded
+  return x
 }
 function list<T>(x: unknown, max: number, what: string, of: (x: unknown) => T): T[] {
   if (!Array.isArray(x) || x.length > max)

@@ -203,7 +203,7 @@ describe("applyPatches", () => {
     fc.assert(
       fc.property(root, fc.array(patch, { maxLength: 4 }), (state, patches) => {
         try {
-          applyPatches<unknown>(state, patches as Patch[])
+          applyPatches<unknown>(state, patches)
         } catch (error) {
           assert.ok(error instanceof RangeError, String(error))
         }

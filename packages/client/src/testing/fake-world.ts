@@ -169,6 +169,9 @@ export class FakeSocket {
         return this.#ack(frame.ch, frame.c)
       case "ping":
         return this.send({ t: "pong" })
+      case "pong":
+      case "token":
+        return
     }
   }
 
