@@ -1,6 +1,7 @@
-import { createHash, createHmac, hkdfSync, randomBytes, timingSafeEqual } from "node:crypto"
+import { createHash, createHmac, hkdfSync, timingSafeEqual } from "node:crypto"
 import { crc32 } from "node:zlib"
 import type { Chance, Clock, Primitives } from "@sojourn/core"
+import { nanoid } from "nanoid"
 
 /** The core's primitives on Node's own. */
 export const primitives: Primitives = {
@@ -29,5 +30,5 @@ export const clock: Clock = {
 export const chance: Chance = {
   random: () => Math.random(),
   /** 128 bits. */
-  id: () => randomBytes(16).toString("base64url"),
+  id: () => nanoid(),
 }
