@@ -1,4 +1,4 @@
-import { createClient, type Moved } from "@sojourn/client"
+import { SojournError, createClient, type Moved } from "@sojourn/client"
 import type { App } from "./actors.ts"
 import { Ledger, type Settlement } from "./ledger.ts"
 import { patchText, textOf, type TextPatch } from "./pieces.ts"
@@ -115,9 +115,9 @@ export class Traveller {
       .edit(this.#writer, n, 0, patches)
       .then(
         () => this.ledger.ack(n),
-        (error: { code?: string }) => {
+        (error: unknown) => {
           this.ledger.refuse()
-          const code = error.code ?? String(error)
+          const code = error instanceof SojournError ? error.code : String(error)
           this.#failures.set(code, (this.#failures.get(code) ?? 0) + 1)
         },
       )

@@ -58,8 +58,9 @@ async function start(): Promise<void> {
   const ledger = new Ledger()
   const nameOf = (pop: string | undefined): string => world.pops.find(({ id }) => id === pop)?.name ?? "…"
 
-  let place =
-    world.places.find(({ id }) => id === localStorage.getItem("place")) ?? (world.places[0] as World["places"][number])
+  const [firstPlace] = world.places
+  if (firstPlace === undefined) throw new Error("no place is configured")
+  let place = world.places.find(({ id }) => id === localStorage.getItem("place")) ?? firstPlace
   let pop = place.nearest
   let problem: string | undefined
   /** Calls without a reply, oldest first. */

@@ -1,0 +1,115 @@
+// `npm start` with real processes, as a browser would use it.
+
+import assert from "node:assert/strict"
+import { spawn, type ChildProcess } from "node:child_process"
+import { once } from "node:events"
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs"
+import { createServer, type AddressInfo } from "node:net"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import { createInterface } from "node:readline"
+import { after, describe, test } from "node:test"
+import { fileURLToPath } from "node:url"
+import { createClient } from "@sojourn/client"
+import type { App } from "../examples/notebook/src/actors.ts"
+import type { World } from "../examples/notebook/src/world.ts"
+
+const program = fileURLToPath(new URL("../examples/notebook/src/main.ts", import.meta.url))
+const folder = mkdtempSync(join(tmpdir(), "sojourn-notebook-test-"))
+after(() => rmSync(folder, { recursive: true, force: true }))
+
+interface Running {
+  readonly child: ChildProcess
+  /** Resolves with the page's URL, or rejects with what was printed when the program ended without one. */
+  readonly url: Promise<string>
+  readonly ended: Promise<{ readonly how: number | string; readonly err: string }>
+}
+
+function start(...args: string[]): Running {
+  const child = spawn(process.execPath, ["--conditions=sojourn-source", program, ...args], {
+    stdio: ["ignore", "pipe", "pipe"],
+    env: { ...process.env, NODE_TEST_CONTEXT: undefined },
+  })
+  after(() => child.kill("SIGKILL"))
+  let err = ""
+  child.stderr.on("data", (chunk: Buffer) => (err += String(chunk)))
+  const ended = once(child, "close").then(([code, signal]) => ({ how: (signal ?? code) as number | string, err }))
+  const url = new Promise<string>((resolve, reject) => {
+    createInterface(child.stdout).on("line", (line) => {
+      const found = /^Sojourn notebook: (http:\S+)$/.exec(line)?.[1]
+      if (found !== undefined) resolve(found)
+    })
+    void ended.then(({ how }) => reject(new Error(`npm start ended with ${how}: ${err}`)))
+  })
+  url.catch(() => undefined)
+  return { child, url, ended }
+}
+
+describe("npm start", () => {
+  test("serves the notebook on one URL; it follows its reader, and survives an interrupt", async () => {
+    const data = join(folder, "data")
+    const first = start("--port", "0", "--data", data)
+    const url = await first.url
+    const page = await fetch(url)
+    assert.match(page.headers.get("content-security-policy") ?? "", /default-src 'none'/)
+    assert.match(await page.text(), /<textarea/)
+    for (const asset of ["/app.js", "/style.css", "/icon.svg"]) assert.equal((await fetch(url + asset)).status, 200)
+    assert.equal((await fetch(`${url}/../package.json`)).status, 404)
+
+    const world = (await (await fetch(`${url}/world.json`)).json()) as World
+    const boston = world.places.find(({ id }) => id === "boston")!
+    const tokyo = world.places.find(({ id }) => id === "tokyo")!
+    assert.deepEqual([boston.nearest, tokyo.nearest], ["bos", "nrt"])
+    {
+      await using client = createClient<App>({ url: boston.lines["bos"]!.url, token: "reader" })
+      const notebook = client.notebook.get("kept~bos")
+      await notebook.edit("w", 1, 0, [[0, 0, "written in Boston"]])
+      const moved = new Promise((resolve) => client.on("moved", ({ from, to }) => resolve([from, to])))
+      client.switchTo(tokyo.lines["nrt"]!.url)
+      await notebook.edit("w", 2, 0, [[17, 0, ", ended in Tokyo"]])
+      assert.deepEqual(await moved, ["bos", "nrt"])
+    }
+
+    const second = start("--port", "0", "--data", data)
+    const refused = await second.ended
+    assert.equal(refused.how, 1)
+    assert.match(refused.err, /POP \w+ did not start: the store in .* is open already/)
+
+    first.child.kill("SIGINT")
+    assert.equal((await first.ended).how, "SIGINT")
+    // Had a POP lived on, its folder would be in use.
+    const third = start("--port", "0", "--data", data)
+    const again = (await (await fetch(`${await third.url}/world.json`)).json()) as World
+    {
+      const place = again.places.find(({ id }) => id === "tokyo")!
+      await using client = createClient<App>({ url: place.lines["nrt"]!.url, token: "reader" })
+      const report = await client.notebook.get("kept~bos").query.report("w")
+      assert.equal(report.text, "written in Boston, ended in Tokyo")
+      assert.deepEqual(report.tally?.runs, [[1, 2]])
+    }
+    third.child.kill("SIGTERM")
+    assert.equal((await third.ended).how, "SIGTERM")
+  })
+
+  test("a busy port is said at once, with the way out", async () => {
+    const taken = createServer()
+    taken.listen(0, "127.0.0.1")
+    await once(taken, "listening")
+    const { port } = taken.address() as AddressInfo
+    const { how, err } = await start("--port", String(port), "--data", join(folder, "busy")).ended
+    taken.close()
+    assert.equal(how, 2)
+    assert.equal(
+      err,
+      `Sojourn: port ${port} is in use by another program. Stop that one, or choose another port: npm start -- --port ${port + 1}\n`,
+    )
+  })
+
+  test("a configuration that is wrong is named", async () => {
+    const config = join(folder, "world.json")
+    writeFileSync(config, JSON.stringify({ pops: [{ id: "a", name: "A", region: "r", lat: 500, lon: 0 }], places: [] }))
+    const { how, err } = await start("--port", "0", "--config", config).ended
+    assert.equal(how, 1)
+    assert.match(err, /world\.json: pops\[0\]\.lat must be a number from -90 to 90/)
+  })
+})
