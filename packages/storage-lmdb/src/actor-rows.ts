@@ -51,6 +51,8 @@ export class LmdbRows implements ActorRows {
   readonly #tables: Tables
   readonly #actor: string
   readonly #key: Uint8Array
+  /** Once read: a step reads the record several times. */
+  #record: { readonly value: OwnershipRecord | undefined } | undefined
   wrote = false
 
   constructor(tables: Tables, actor: string, key = actorKey(actor)) {
@@ -60,8 +62,11 @@ export class LmdbRows implements ActorRows {
   }
 
   record(): OwnershipRecord | undefined {
-    const bytes = this.#tables.records.get(this.#key)
-    return bytes === undefined ? undefined : decodeRecord(this.#key, bytes, this.#actor)
+    if (this.#record === undefined) {
+      const bytes = this.#tables.records.get(this.#key)
+      this.#record = { value: bytes === undefined ? undefined : decodeRecord(this.#key, bytes, this.#actor) }
+    }
+    return this.#record.value
   }
 
   body(): Body {
@@ -94,6 +99,7 @@ export class LmdbRows implements ActorRows {
     const { records, kinds } = this.#tables
     const before = this.record()?.k
     void records.put(this.#key, encodeValue(this.#key, record))
+    this.#record = { value: record }
     if (before === record.k) return
     if (before !== undefined) void kinds.remove(kindKey(before, this.#key))
     void kinds.put(kindKey(record.k, this.#key), present)

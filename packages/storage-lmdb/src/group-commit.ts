@@ -43,8 +43,13 @@ interface Outcome {
   readonly error?: unknown
 }
 
-/** Bounds of one batch: its operations run on the event loop, so these bound how long they keep it busy. */
-const batchOpsMax = 256
+/**
+ * Bounds of one batch. Its operations run on the event loop, so a batch may hold as many as lately took at most `batchMs` there: many
+ * where each is small, since the slower the disk, the more must share a flush.
+ */
+const batchMs = 6
+const batchOpsMin = 256
+const batchOpsMax = 4_096
 const batchBytesMax = 16 * 1024 * 1024
 /** Operations waiting, all batches together. */
 const queueOpsMax = 65_536
@@ -53,6 +58,7 @@ export class GroupCommit {
   readonly #o: GroupCommitOptions
   #queue: Operation[] = []
   #queueBytes = 0
+  #batchOps = batchOpsMin
   /** Operations of each actor that have not settled. */
   readonly #pending = new Map<string, number>()
   #running: Promise<void> | undefined
@@ -116,7 +122,7 @@ export class GroupCommit {
     let bytes = 0
     let count = 0
     for (const operation of this.#queue) {
-      if (count > 0 && (count === batchOpsMax || bytes + operation.bytes > batchBytesMax)) break
+      if (count > 0 && (count === this.#batchOps || bytes + operation.bytes > batchBytesMax)) break
       bytes += operation.bytes
       count++
     }
@@ -151,6 +157,7 @@ export class GroupCommit {
   }
 
   #run(batch: readonly Operation[], outcomes: Outcome[]): number {
+    const began = performance.now()
     let writes = 0
     for (const operation of batch) {
       try {
@@ -166,7 +173,13 @@ export class GroupCommit {
     } catch (error) {
       throw new Aborted(error)
     }
+    this.#adapt(batch.length, performance.now() - began)
     return writes
+  }
+
+  #adapt(operations: number, ms: number): void {
+    if (ms > batchMs) this.#batchOps = Math.max(batchOpsMin, Math.floor(operations / 2))
+    else if (operations === this.#batchOps && ms < batchMs / 2) this.#batchOps = Math.min(batchOpsMax, operations * 2)
   }
 
   async #inTime(ended: Promise<void>): Promise<void> {

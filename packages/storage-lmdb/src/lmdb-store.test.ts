@@ -1,8 +1,8 @@
 import type { Store } from "@sojourn/core"
 import { open } from "lmdb"
 import assert from "node:assert/strict"
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs"
-import { tmpdir } from "node:os"
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs"
+import { endianness, tmpdir } from "node:os"
 import { join } from "node:path"
 import { describe, test, type TestContext } from "node:test"
 
@@ -253,6 +253,30 @@ void describe("opening an LMDB store", () => {
       assert.throws(() => lmdb("x", { queueBytesMax: wrong }), RangeError)
     }
   })
+})
+
+/** Whether the last transactions were published before they were flushed: a flag in both pages of meta data (mdb.c, md_flags). */
+function publishesUnflushed(folder: string): boolean {
+  const file = readFileSync(join(folder, "data.mdb"))
+  return [52, 4096 + 52].some((at) => (file.readUInt16LE(at) & 0x1000) !== 0)
+}
+
+void describe("an LMDB store's flushes", () => {
+  test(
+    "C31 no transaction is published before it is flushed, as lmdb does by default",
+    { skip: endianness() !== "LE" },
+    async (t) => {
+      const folder = folderFor(t)
+      const store = await opened(t, join(folder, "ours"))
+      for (const text of ["1", "2", "3"]) await written(store, a, text)
+      assert.equal(publishesUnflushed(join(folder, "ours")), false)
+      const byDefault = open(join(folder, "theirs"), { noSubdir: false })
+      await byDefault.put("key", "value")
+      await byDefault.put("key", "other")
+      assert.equal(publishesUnflushed(join(folder, "theirs")), true, "else this test sees nothing")
+      await byDefault.close()
+    },
+  )
 })
 
 void describe("an LMDB store whose disk hangs or is overwhelmed", () => {
