@@ -1,0 +1,133 @@
+import { open, type RootDatabase } from "lmdb"
+import assert from "node:assert/strict"
+import { mkdtempSync, rmSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import { describe, test, type TestContext } from "node:test"
+
+import { GroupCommit, type FlushGate } from "./group-commit.ts"
+
+type Root = RootDatabase<Uint8Array, Uint8Array>
+
+const value = Buffer.from("value")
+
+interface Fixture {
+  readonly commits: GroupCommit
+  readonly root: Root
+  /** Submits an operation that writes `key`, then throws if told to. */
+  write(key: string, thenThrows?: boolean): Promise<string>
+  /** Writes of each batch whose flush ended. */
+  readonly flushed: number[]
+  has(key: string): boolean
+}
+
+function fixture(t: TestContext, gate: FlushGate = (flush) => flush()): Fixture {
+  const folder = mkdtempSync(join(tmpdir(), "sojourn-lmdb-"))
+  const root: Root = open(folder, {
+    noSubdir: false,
+    overlappingSync: false,
+    eventTurnBatching: false,
+    encoding: "binary",
+    keyEncoding: "binary",
+  })
+  t.after(async () => {
+    await root.close()
+    rmSync(folder, { recursive: true })
+  })
+  const flushed: number[] = []
+  const commits = new GroupCommit({
+    root,
+    gate,
+    commitMsMax: 10_000,
+    queueBytesMax: 1_000_000,
+    seal: () => undefined,
+    flushed: (writes) => flushed.push(writes),
+  })
+  return {
+    commits,
+    root,
+    flushed,
+    has: (key) => root.get(Buffer.from(key)) !== undefined,
+    write(key, thenThrows = false) {
+      let wrote = false
+      const run = (): string => {
+        wrote = true
+        void root.put(Buffer.from(key), value)
+        if (thenThrows) throw new Error("after the write")
+        return key
+      }
+      return commits.submit(key, value.length, run, () => wrote)
+    },
+  }
+}
+
+async function codesOf(operations: readonly Promise<unknown>[]): Promise<unknown[]> {
+  const settled = await Promise.allSettled(operations)
+  return settled.map((one) =>
+    one.status === "fulfilled" ? one.value : (one.reason as { code?: string; outcome?: string }).code,
+  )
+}
+
+void describe("group commit", () => {
+  test("C33 what is submitted together shares one transaction and one flush", async (t) => {
+    const { write, flushed } = fixture(t)
+    assert.deepEqual(await codesOf(["a", "b", "c"].map((key) => write(key))), ["a", "b", "c"])
+    assert.deepEqual(flushed, [3])
+  })
+
+  test("an operation that throws after a write takes the whole batch back: nothing of it is there, and it is said", async (t) => {
+    const { write, flushed, has } = fixture(t)
+    const settled = await codesOf([write("a"), write("b", true), write("c")])
+    assert.deepEqual(settled, ["STORE_UNAVAILABLE", "STORE_UNAVAILABLE", "STORE_UNAVAILABLE"])
+    assert.deepEqual([has("a"), has("b"), has("c"), flushed], [false, false, false, []])
+    assert.equal(await write("d"), "d")
+    assert.deepEqual([has("a"), has("d")], [false, true])
+  })
+
+  test("a gate that throws, or ends without flushing, leaves nothing hanging and nothing acknowledged", async (t) => {
+    let gate: FlushGate = () => {
+      throw new Error("a wrong gate")
+    }
+    const { write, has } = fixture(t, (flush) => gate(flush))
+    assert.deepEqual(await codesOf([write("a")]), ["UNKNOWN_OUTCOME"])
+    gate = async () => undefined
+    assert.deepEqual(await codesOf([write("a")]), ["UNKNOWN_OUTCOME"])
+    assert.equal(has("a"), false)
+    gate = (flush) => flush()
+    assert.equal(await write("a"), "a")
+  })
+
+  test("each batch begins after the flush of the one before, and gathers what came meanwhile", async (t) => {
+    const steps: string[] = []
+    const { write, flushed } = fixture(t, async (flush) => {
+      steps.push("begin")
+      await flush()
+      steps.push("end")
+    })
+    const first = write("a")
+    await new Promise((resolve) => setImmediate(resolve))
+    await Promise.all([first, ...["b", "c", "d"].map((key) => write(key))])
+    assert.deepEqual(steps, ["begin", "end", "begin", "end"])
+    assert.deepEqual(flushed, [1, 3])
+  })
+
+  test("the number of operations that wait is bounded", async (t) => {
+    const go = Promise.withResolvers<void>()
+    const { commits } = fixture(t, async (flush) => {
+      await go.promise
+      await flush()
+    })
+    const submit = (): Promise<unknown> =>
+      commits.submit(
+        "a",
+        0,
+        () => undefined,
+        () => false,
+      )
+    const waiting = Array.from({ length: 65_536 }, submit)
+    assert.throws(submit, (error) => (error as { code?: string }).code === "STORE_UNAVAILABLE")
+    go.resolve()
+    await Promise.all(waiting)
+    assert.equal(commits.busy(undefined), false)
+  })
+})
