@@ -18,7 +18,10 @@ const { values } = parseArgs({
     "compact-every": { type: "string", default: "512" },
   },
 })
-const [inFlight, seconds, bytes, compactEvery] = Object.values(values).map(Number)
+const inFlight = Number(values["in-flight"])
+const seconds = Number(values.seconds)
+const bytes = Number(values.bytes)
+const compactEvery = Number(values["compact-every"])
 
 const folder = mkdtempSync(".bench-lmdb-")
 const store = await lmdb(folder).open()

@@ -59,6 +59,20 @@ describe("the memory store", () => {
     assert.equal(restored.id, store.id)
   })
 
+  test("C28 after the confirm, or what stands for it, the disk holds nothing of the body", async () => {
+    for (const ends of ["confirm", "learn"] as const) {
+      const disk = memoryDisk()
+      const store = memoryStore({ disk })
+      await store.claim(a, true)
+      await store.commit(a, { e: 0, f: 1, v: 0 }, one)
+      await store.compact(a, { e: 0, f: 1 }, new Uint8Array([2]), 0)
+      await store.pull(a, true, "fra")
+      assert.equal(disk.actors.get(a)?.entries.length, 1)
+      await store[ends](a, "fra", 1)
+      assert.deepEqual(disk.actors.get(a), { record: { k: "PTR", e: 1, to: "fra" }, snapshot: undefined, entries: [] })
+    }
+  })
+
   test("a planted rule replaces the real one, and only that one", async () => {
     const everybodyCreates = memoryStore({ rules: { claim: (record) => decideClaim(record, true) } })
     assert.equal((await everybodyCreates.claim(a, false)).kind, "claimed")

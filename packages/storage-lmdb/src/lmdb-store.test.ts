@@ -255,6 +255,33 @@ void describe("opening an LMDB store", () => {
   })
 })
 
+async function rows(folder: string, table: Table): Promise<number> {
+  const root = open<Uint8Array, Uint8Array>(folder, { noSubdir: false, overlappingSync: false })
+  const count = root.openDB<Uint8Array, Uint8Array>(table, { encoding: "binary", keyEncoding: "binary" }).getKeysCount()
+  await root.close()
+  return count
+}
+
+void describe("what an LMDB store lets go of", () => {
+  for (const ends of ["confirm", "learn"] as const)
+    test(`C28 after the ${ends} no row of the body is left, and of others every one`, async (t) => {
+      const folder = folderFor(t)
+      const store = await lmdb(folder).open()
+      for (const actor of [a, `${a}s`]) {
+        await written(store, actor, "1", "2", "3")
+        await store.compact(actor, { e: 0, f: 1 }, entry("snapshot"), 1)
+      }
+      await store.pull(a, true, "fra")
+      await store.close()
+      assert.deepEqual([await rows(folder, "snapshots"), await rows(folder, "journal")], [2, 4], "kept while granted")
+      const again = await lmdb(folder).open()
+      await again[ends](a, "fra", 1)
+      await again.close()
+      assert.deepEqual([await rows(folder, "snapshots"), await rows(folder, "journal")], [1, 2])
+      assert.deepEqual([await rows(folder, "records"), await rows(folder, "kinds")], [2, 2])
+    })
+})
+
 /** Whether the last transactions were published before they were flushed: a flag in both pages of meta data (mdb.c, md_flags). */
 function publishesUnflushed(folder: string): boolean {
   const file = readFileSync(join(folder, "data.mdb"))
