@@ -302,6 +302,19 @@ describe("calls", () => {
     await client.close()
   })
 
+  test("an error that may be retried but used its number up is the call's reply, after one more attach", async () => {
+    const { world, client, run, advance } = setUp()
+    const handle = client.list.get("a")
+    await Promise.all([handle.ready(), run()])
+    const busy = watch(client.actor("list", "a").call["busy"]?.() ?? Promise.resolve())
+    const next = watch(handle.push("x"))
+    await advance(1_000)
+    assert.equal(busy.how(), "RATE_LIMITED not-executed")
+    assert.equal(next.how(), "= 1")
+    assert.equal(world.actor("list/a").applied.length, 2)
+    await client.close()
+  })
+
   test("replies are acknowledged after so many and after a while, and never one by one", async () => {
     const { world, client, run, advance } = setUp()
     const handle = client.list.get("a")
@@ -520,6 +533,46 @@ describe("moves", () => {
     assert.equal(attaches(), 4, "after three in a row there is a pause")
     await advance(20_000)
     assert.equal(attaches(), 5)
+    await client.close()
+  })
+
+  test("only the first attach on a socket is an arrival: later ones leave the actor where it is", async () => {
+    const { world, client, run } = setUp()
+    const handle = client.list.get("a")
+    await Promise.all([handle.push("1"), run()])
+    handle.state.subscribe(() => {})
+    await run()
+    client.switchTo("ws://fra")
+    await run()
+    const stays = world.sockets.flatMap(({ frames }) =>
+      frames.flatMap((f) =>
+        f.t === "attach" ? [f.stay ?? false] : f.t === "hello" ? (f.attach ?? []).map((a) => a.stay ?? false) : [],
+      ),
+    )
+    assert.deepEqual(stays, [false, true, false])
+    await client.close()
+  })
+
+  test("what a closed socket still had to say is ignored", async () => {
+    const { world, client, run, applied } = setUp()
+    const handle = client.list.get("a")
+    await Promise.all([handle.push("1"), run()])
+    const old = world.socket
+    client.switchTo("ws://fra")
+    const call = watch(handle.push("2"))
+    await run()
+    const events: string[] = []
+    handle.on("pushed", (value) => events.push(value))
+    for (let ch = 1; ch < 5; ch++) {
+      old.sayLate({ t: "reply", ch, c: 2, r: 9, ok: { v: "wrong" } })
+      old.sayLate({ t: "out", ch, r: 9, prev: world.actor("list/a").r, ev: [["pushed", { v: "wrong" }]] })
+    }
+    old.sayLate({ t: "goaway", retryAfterMs: 0 })
+    await run()
+    assert.equal(call.how(), "= 2")
+    assert.deepEqual(events, [])
+    assert.equal(world.sockets.length, 2)
+    assert.deepEqual(applied(), ["push(1)", "push(2)"])
     await client.close()
   })
 

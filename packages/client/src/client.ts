@@ -233,25 +233,16 @@ class Core implements LinkHost, ConnectionOwner {
     this.#clientId ??= (this.#options.clientId ?? this.#chance.id()).slice(0, 64)
     let text = `{"t":"hello","client":${JSON.stringify(this.#clientId)}`
     if (token !== undefined) text += `,"token":${JSON.stringify(token)}`
-    // `"at":[]`, `"attach":[]` and their commas.
-    let room = frameLimits.helloCharsMax - text.length - 24
     const attaches: string[] = []
-    const hints: string[] = []
-    for (const link of this.#byUse()) {
-      const attach = attaches.length < frameLimits.attachesPerHelloMax ? link.beginAttach(room - 3) : undefined
-      if (attach !== undefined) {
-        attaches.push(`{${attach}}`)
-        room -= attach.length + 3
-        continue
-      }
-      const hint = JSON.stringify(this.hint(link) ?? "")
-      if (hint.length < 3 || hint.length + 1 > room || hints.length >= frameLimits.attachesPerHelloMax) continue
-      hints.push(hint)
-      room -= hint.length + 1
+    // `,"attach":[]}`; then braces and a comma for each.
+    let room = frameLimits.helloCharsMax - text.length - 14
+    for (const link of this.#byUse().slice(0, frameLimits.attachesPerHelloMax)) {
+      const attach = link.beginAttach(room - 3)
+      if (attach === undefined) continue
+      attaches.push(`{${attach}}`)
+      room -= attach.length + 3
     }
-    if (hints.length > 0) text += `,"at":[${hints.join()}]`
-    if (attaches.length > 0) text += `,"attach":[${attaches.join()}]`
-    return text + "}"
+    return attaches.length > 0 ? `${text},"attach":[${attaches.join()}]}` : `${text}}`
   }
 
   welcome(frame: Extract<ServerFrame, { t: "welcome" }>): void {

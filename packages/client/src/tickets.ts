@@ -21,11 +21,12 @@ export class Tickets {
     return this.#all().get(id)
   }
 
+  /** An empty one says that there is no hint for this actor. */
   set(id: string, ticket: string): void {
     const all = this.#all()
     if (ticket.length > ticketCharsMax || all.get(id) === ticket) return
     all.delete(id)
-    all.set(id, ticket)
+    if (ticket !== "") all.set(id, ticket)
     for (const oldest of all.keys()) {
       if (all.size <= this.#max) break
       all.delete(oldest)

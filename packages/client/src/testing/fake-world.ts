@@ -133,6 +133,11 @@ export class FakeSocket {
     this.#out.push(text)
   }
 
+  /** A frame that was on its way when the socket was closed. */
+  sayLate(frame: ServerFrame): void {
+    this.#reader.message(JSON.stringify(frame))
+  }
+
   #receive(text: string): void {
     this.texts.push(text)
     if (!this.#welcomed && text.length > frameLimits.helloCharsMax)
@@ -283,7 +288,8 @@ export class FakeSocket {
     const args = codec.decode(call.p) as unknown[]
     actor.applied.push(`${attach.sid}:${call.c} ${call.a}(${args.map(String).join()})`)
     let result: { ok?: Encoded; err?: WireError } = {}
-    if (call.a === "refuse")
+    if (call.a === "busy") result = { err: new SojournError("RATE_LIMITED", "somebody else is").toWire() }
+    else if (call.a === "refuse")
       result = { err: new SojournError("ACTOR_ERROR", "no", { ref: "nope", data: { n: 1 } }).toWire() }
     else {
       this.#world.commit(actor, args[0])

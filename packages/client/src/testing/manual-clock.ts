@@ -44,8 +44,9 @@ export class ManualClock implements Clock {
     return true
   }
 
-  /** Lets `ms` pass; `between` runs after each timer. */
+  /** Lets `ms` pass; `between` runs first, and after each timer. */
   async advance(ms: number, between: () => Promise<void>): Promise<void> {
+    await between()
     const end = this.#mono + ms
     while (this.#timers.some((timer) => timer.at <= end)) {
       this.next()
