@@ -19,6 +19,8 @@ export const faultKinds = [
   "client cut off",
   "process crash",
   "machine crash",
+  "crash at a step",
+  "second process",
   "process stall",
   "client stall",
   "clock jump",
@@ -31,6 +33,14 @@ export const faultKinds = [
 ] as const
 
 export type FaultKind = (typeof faultKinds)[number]
+
+/** Moments of a hand-off, a turn and an activation at which a process is made to end: right then, with nothing after it. */
+const traps = [
+  ...["claim", "commit", "pull", "install", "confirm", "learn", "compact"].flatMap((op) => [`${op} visible`, `${op} durable`]),
+  ...["PULL", "GRANT", "MOVED", "RELAY_ME", "CONFIRM", "CONFIRM_ACK", "HOMEUPD", "HOMEUPD_ACK", "RELAY_OPEN"].map((t) => `${t} sent`),
+  "reply sent",
+  "attached sent",
+]
 
 /** Whose loss, repetition and overtaking the protocol promises to bear; relayed frames keep the order of their link. */
 const tampered = new Set([
@@ -63,6 +73,10 @@ export class Faults {
   readonly #hand = new Process("fault")
   #rates = { lost: 0, twice: 0, late: 0 }
   #active = true
+  /** What ends the process that does it next. */
+  readonly #armed = new Set<string>()
+  /** Processes that were replaced while they stalled, and still run. */
+  readonly #replaced = new Set<Process>()
 
   constructor(options: FaultOptions) {
     this.#options = options
@@ -104,6 +118,29 @@ export class Faults {
     if (roll < lost + twice) return hit("mesh messages twice", "twice")
     if (roll < lost + twice + late) return hit("mesh messages late", "late")
     return "pass"
+  }
+
+  /** A process did something that a trap may wait for. */
+  passed(moment: string, pop: string): void {
+    if (!this.#active || !this.#armed.delete(moment)) return
+    const { world, cluster } = this.#options
+    const machine = this.#random.happens(0.6)
+    this.#later(0, () => {
+      if (!cluster.pop(pop).up) return
+      this.#did("crash at a step", `${pop}, after ${moment}${machine ? ", with its machine" : ""}`)
+      world.count(`fault: crash at a step: ${moment}`)
+      this.#crash(pop, machine)
+    })
+  }
+
+  #crash(pop: string, machine: boolean): void {
+    const { cluster } = this.#options
+    const random = this.#random
+    cluster.crash(pop, machine)
+    if (machine) for (const process of [...this.#replaced]) if (process.name.startsWith(`${pop}.`)) this.#end(process)
+    this.#later(random.happens(0.3) ? random.between(5_000, 30_000) : random.between(10, 2_000), () => {
+      if (this.#active && !cluster.pop(pop).up) cluster.start(pop)
+    })
   }
 
   /** A duration: mostly short, sometimes beyond every timeout of the product. */
@@ -168,11 +205,28 @@ export class Faults {
       case "machine crash":
         if (!cluster.pop(pop).up) return
         this.#did(kind, pop)
-        cluster.crash(pop, kind === "machine crash")
-        this.#later(random.happens(0.3) ? random.between(5_000, 30_000) : random.between(10, 2_000), () => {
-          if (!cluster.pop(pop).up) cluster.start(pop)
-        })
+        this.#crash(pop, kind === "machine crash")
         return
+      case "crash at a step":
+        for (let i = 0; i < 3; i++) this.#armed.add(random.pick(traps))
+        return
+      case "second process": {
+        // A supervisor takes a stalled process for dead and starts another on the same store; the first one comes back.
+        const { process } = cluster.pop(pop)
+        if (process?.state !== "alive") return
+        this.#did(kind, `${process.name} stalls and is replaced`)
+        world.stall(process)
+        this.#replaced.add(process)
+        this.#later(random.between(0, 3_000), () => {
+          if (this.#active && cluster.pop(pop).process === process) cluster.start(pop)
+        })
+        this.#later(this.#while(), () => {
+          world.tell("fault", `${process.name} resumes`)
+          world.resume(process)
+        })
+        this.#later(random.between(1_000, 20_000), () => this.#end(process))
+        return
+      }
       case "process stall": {
         const { process } = cluster.pop(pop)
         if (process?.state !== "alive") return
@@ -204,12 +258,12 @@ export class Faults {
       case "disk trouble": {
         const { faults } = cluster.pop(pop).disk
         this.#did(kind, pop)
-        faults.failBefore = random.pick([0, 0.05, 0.2])
+        faults.failBefore = random.pick([0, 0.05, 0.25])
         faults.failAfter = random.pick([0, 0.05, 0.2])
         faults.failLate = random.pick([0, 0.05, 0.2])
         faults.slow = random.pick([0, 0.02, 0.1])
         faults.slowFlush = random.pick([0, 0.05, 0.3])
-        this.#later(random.between(200, 6_000), () => Object.assign(faults, { ...noDiskFaults(), full: faults.full }))
+        this.#later(this.#options.meanMs * random.between(1, 8), () => Object.assign(faults, { ...noDiskFaults(), full: faults.full }))
         return
       }
       case "disk full": {
@@ -227,6 +281,18 @@ export class Faults {
     }
   }
 
+  /** A replaced process ends, at the latest with the faults. */
+  #end(process: Process): void {
+    const { world, network, cluster } = this.#options
+    if (!this.#replaced.delete(process) || process.state === "dead") return
+    const pop = [...cluster.pops.values()].find((one) => process.name.startsWith(`${one.id}.`))
+    if (pop === undefined || pop.process === process) return
+    world.tell("fault", `${process.name} ends`)
+    world.kill(process)
+    network.died(process, false)
+    pop.disk.crashed(process, false)
+  }
+
   /** No more faults, and those that last are over. */
   stop(): void {
     const { world, network, cluster, visitors } = this.#options
@@ -241,6 +307,7 @@ export class Faults {
       if (pop.process !== undefined) world.resume(pop.process)
       if (!pop.up) cluster.start(pop.id)
     }
+    for (const process of [...this.#replaced]) this.#end(process)
     for (const visitor of visitors()) world.resume(visitor.process)
   }
 }

@@ -153,8 +153,14 @@ class Run {
     const oracle = this.#oracle
     const world = this.#world
     const disk = new Disk(world, pop, seams, {
-      visible: (change: Change) => world.judge(() => oracle.visible(change)),
-      durable: (change: Change) => world.judge(() => oracle.durable(change)),
+      visible: (change: Change) => {
+        world.judge(() => oracle.visible(change))
+        this.#faults.passed(`${change.op} visible`, pop)
+      },
+      durable: (change: Change) => {
+        world.judge(() => oracle.durable(change))
+        this.#faults.passed(`${change.op} durable`, pop)
+      },
       undone: (changes) => world.judge(() => oracle.undone(changes)),
     })
     oracle.watchDisk(pop, disk.visible, disk.durable)
@@ -168,6 +174,7 @@ class Run {
       sent: (wire, end, text) => {
         wire.note ??= this.#tapped(wire.request as UpgradeRequest)
         world.judge(() => (end === 0 ? this.#tap.made(wire, text) : this.#tap.leaves(wire, text)))
+        if (end === 1) this.#faults.passed(`${/"t":"(\w+)"/.exec(text)?.[1] ?? ""} sent`, wire.ends[1].place)
       },
       got: (wire, end, text) => {
         if (end === 0) world.judge(() => this.#tap.arrived(wire, text))
@@ -175,9 +182,11 @@ class Run {
       describe: (text) => this.#tap.describe(text),
     })
     this.#network.watch<Uint8Array>("mesh", {
-      sent: (_wire, _end, bytes) => {
+      sent: (wire, end, bytes) => {
         const t = meshType(bytes)
-        if (t !== undefined) world.count(`mesh message: ${t}`)
+        if (t === undefined) return
+        world.count(`mesh message: ${t}`)
+        this.#faults.passed(`${t} sent`, wire.ends[end].place)
       },
       tamper: (_wire, _end, bytes) => this.#faults.fate(meshType(bytes)),
       describe: meshDescribe,
