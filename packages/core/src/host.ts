@@ -56,6 +56,8 @@ interface Slot {
   askTimer: Undo | undefined
   /** Store operations that answer others' PULLs while nothing else goes on: what they bring must find this slot again. */
   answering: number
+  /** Durable revision at which the last activation here ended: sessions that stayed attached have seen no further. */
+  left: number | undefined
 }
 
 interface Incoming {
@@ -296,6 +298,7 @@ export class Host {
       report: undefined,
       askTimer: undefined,
       answering: 0,
+      left: undefined,
     }
     this.#slots.set(id, slot)
     return slot
@@ -517,6 +520,9 @@ export class Host {
   ): Activation {
     const { store, clock, chance, primitives, limits, events, pop } = this.#o
     const loaded = readBody(slot.id, body, revision, primitives)
+    // Another process had the actor since: what it did would be missing from the outputs of whoever stayed attached, with no gap to see.
+    if (slot.left !== undefined && slot.left !== revision)
+      this.#endLocal(slot, new SojournError("SLEPT", `${slot.id} has been elsewhere; attach again`))
     const activation: Activation = new Activation(slot.id, slot.def, loaded, owner, {
       store,
       clock,
@@ -567,6 +573,7 @@ export class Host {
   #endActivation(slot: Slot): void {
     const { activation } = slot
     slot.activation = undefined
+    if (activation) slot.left = activation.revision
     this.#residents.delete(slot.id)
     activation?.drop(new SojournError("SLEPT"))
   }
