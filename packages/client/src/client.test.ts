@@ -1,4 +1,5 @@
 import assert from "node:assert/strict"
+import { getEventListeners } from "node:events"
 import { describe, test } from "node:test"
 import { SojournError, type ClientFrame } from "@sojourn/protocol"
 import { createClient } from "./client.ts"
@@ -265,6 +266,9 @@ describe("calls", () => {
     world.socket.held = false
     await run()
     assert.deepEqual(applied(), ["push(sent)"])
+    const after = new AbortController()
+    await Promise.all([handle.with({ signal: after.signal }).push("answered"), run()])
+    assert.deepEqual(getEventListeners(after.signal, "abort"), [])
     await client.close()
   })
 
