@@ -74,13 +74,15 @@ export class StoreModel {
         return { answer: { kind: "committed", v } }
       }
       case "pull": {
-        const [, home, to] = call.args
+        const [, home, to, compacted] = call.args
         if (record === undefined && !home) return { answer: { kind: "none" } }
         if (record === undefined || record.k === "OWNED") {
           const { e, v, h } = record ?? { e: 0, v: 0, h: "" }
           const granted = { k: "GRANTED", e: e + 1, to, v, h } as const
-          put(granted)
-          return { answer: { kind: "grant", record: granted, body } }
+          const whole = compacted && owns(record, compacted.fence) && v === compacted.fence.v
+          const sealed: Body = whole ? { snapshot: compacted.snapshot, entries: [] } : body
+          put(granted, sealed)
+          return { answer: { kind: "grant", record: granted, body: sealed } }
         }
         if (record.k === "GRANTED" && record.to === to) return { answer: { kind: "grant", record, body } }
         return { answer: { kind: "moved", to: record.to, e: record.e, inTransit: record.k === "GRANTED" } }
@@ -180,7 +182,12 @@ export function storeCommands(): fc.Arbitrary<StoreCommand> {
     fc
       .tuple(actor, off, off)
       .map(([{ id }, de, df]): StoreCommand => (model) => ({ op: "check", args: [id, fenceOf(model, id, de, df, 0)] })),
-    fc.tuple(actor, pop).map(([{ id, home }, to]): StoreCommand => () => ({ op: "pull", args: [id, home, to] })),
+    fc
+      .tuple(actor, pop, fc.option(part), off, off, off)
+      .map(([{ id, home }, to, snapshot, de, df, dv]): StoreCommand => (model) => {
+        if (snapshot === null) return { op: "pull", args: [id, home, to] }
+        return { op: "pull", args: [id, home, to, { snapshot, fence: fenceOf(model, id, de, df, dv) }] }
+      }),
     {
       weight: 2,
       arbitrary: fc

@@ -142,7 +142,7 @@ export function randomness(it: It): void {
       let store = await fixture.open()
       let round = 0
       await fc.assert(
-        fc.asyncProperty(fc.array(storeCommands(), { minLength: 1, maxLength: 40 }), async (commands) => {
+        fc.asyncProperty(fc.array(storeCommands(), { minLength: 1, maxLength: 40, size: "max" }), async (commands) => {
           const model = new StoreModel()
           const watermark = store.watermark()
           // Actors of their own for each round: opening a store for each is what would take the time.
