@@ -161,7 +161,7 @@ async function freePorts(count: number): Promise<readonly number[]> {
   return ports
 }
 
-test("README.md's example runs, and prints what README.md says", { timeout: 60_000 }, async () => {
+test("README.md's example runs, and prints what README.md says", { timeout: 60_000 }, async ({ signal }) => {
   const example = section("README.md", "## The smallest complete example")
   const blocks = [...example.matchAll(/^```ts\n\/\/ ([\w.]+)\n([\s\S]*?)^```/gm)]
   const promised = /^```text\n([\s\S]*?)^```/m.exec(example)?.[1]?.trim().split("\n")
@@ -172,33 +172,39 @@ test("README.md's example runs, and prints what README.md says", { timeout: 60_0
   const data = join(root, ".data")
   mkdirSync(data, { recursive: true })
   const folder = mkdtempSync(join(data, "readme-"))
-  const children: ChildProcess[] = []
-  const start = (...args: readonly string[]) => {
-    const child = spawn(process.execPath, ["--conditions=sojourn-source", ...args], {
-      cwd: folder,
-      stdio: ["ignore", "pipe", "inherit"],
+  const running = new Set<ChildProcess>()
+  /** `first`: its first line, or that it ended; `all`: every line, once it has ended. Killed with the test. */
+  const start = (...args: readonly string[]): { first: Promise<string>; all: Promise<readonly string[]> } => {
+    const options = { cwd: folder, stdio: ["ignore", "pipe", "inherit"], killSignal: "SIGKILL", signal } as const
+    const child = spawn(process.execPath, ["--conditions=sojourn-source", ...args], options)
+    running.add(child)
+    const lines: string[] = []
+    const reader = createInterface({ input: child.stdout })
+    reader.on("line", (line) => lines.push(line))
+    const ended = new Promise<void>((resolve) => {
+      child.once("error", () => undefined)
+      child.once("close", () => {
+        running.delete(child)
+        resolve()
+      })
     })
-    children.push(child)
-    return { lines: createInterface({ input: child.stdout }), exited: once(child, "exit") }
+    const first = new Promise<string>((resolve) => {
+      reader.once("line", resolve)
+      void ended.then(() => resolve("it ended"))
+    })
+    return { first, all: ended.then(() => lines) }
   }
   try {
     const [bos, fra] = await freePorts(2)
     for (const [, name = "", body = ""] of blocks)
       writeFileSync(join(folder, name), body.replaceAll("8081", String(bos)).replaceAll("8082", String(fra)))
-    const pops = ["bos", "fra"].map((id) => ({ id, ...start("pop.ts", id) }))
-    for (const { id, lines, exited } of pops) {
-      const first = await Promise.race([once(lines, "line"), exited.then(() => ["it exited"])])
-      assert.deepEqual(first, [`${id} serves`])
-    }
-    const client = start("client.ts")
-    const printed: string[] = []
-    client.lines.on("line", (line) => printed.push(line))
-    await Promise.all([client.exited, once(client.lines, "close")])
-    assert.deepEqual(printed, promised)
+    const pops = ["bos", "fra"].map((id) => start("pop.ts", id))
+    assert.deepEqual(await Promise.all(pops.map(({ first }) => first)), ["bos serves", "fra serves"])
+    assert.deepEqual(await start("client.ts").all, promised)
   } finally {
-    const running = children.filter(({ exitCode, signalCode }) => exitCode === null && signalCode === null)
+    const gone = [...running].map((child) => once(child, "close"))
     for (const child of running) child.kill("SIGKILL")
-    await Promise.all(running.map((child) => once(child, "exit")))
+    await Promise.all(gone)
     rmSync(folder, { recursive: true, force: true })
   }
 })
