@@ -43,8 +43,17 @@ function readOptions(args: readonly string[]): Options | undefined {
   }
 }
 
-function startPops(atlas: Atlas, data: string): Promise<Cluster> {
-  return startCluster({
+/** A POP that is killed from outside comes back, as any supervisor would have it; one that cannot stay up ends the demo. */
+const restartsMax = 5
+const restartsMs = 60_000
+
+async function startPops(atlas: Atlas, data: string): Promise<Cluster> {
+  const crashes: number[] = []
+  const giveUp = (why: string): never => {
+    process.stderr.write(`Sojourn: ${why}\n`)
+    process.exit(1)
+  }
+  const cluster = await startCluster({
     pops: atlas.pops,
     entry: new URL("./pop.ts", import.meta.url),
     folder: data,
@@ -53,10 +62,17 @@ function startPops(atlas: Atlas, data: string): Promise<Cluster> {
     clientRttMs: (pop, place) => clientRttMs(atlas, pop, place),
     env: { NODE_ENV: "development" },
     onCrash: (pop, how, log) => {
-      process.stderr.write(`Sojourn: POP ${pop} ended by itself (${how}); the end of its log:\n${log}\n`)
-      process.exit(1)
+      crashes.push(performance.now())
+      if (crashes.filter((at) => performance.now() - at < restartsMs).length > restartsMax)
+        giveUp(`POP ${pop} ended by itself (${how}) once too often; the end of its log:\n${log}`)
+      process.stdout.write(`POP ${pop} ended by itself (${how}); it is started again.\n`)
+      cluster.restart(pop).then(
+        () => process.stdout.write(`POP ${pop} is back.\n`),
+        (error: Error) => giveUp(error.message),
+      )
     },
   })
+  return cluster
 }
 
 function worldOf(atlas: Atlas, cluster: Cluster): World {

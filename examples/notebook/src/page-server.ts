@@ -1,12 +1,12 @@
 import { readFile } from "node:fs/promises"
-import { createServer, type Server } from "node:http"
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http"
 import { fileURLToPath } from "node:url"
 import { build } from "esbuild"
 
 /** Serves the page from memory: it is bundled once, at start, so that no build is left lying about. */
 export interface PageServer {
   readonly port: number
-  /** What `/world.json` answers from now on. */
+  /** What `/world.json` answers; until then it waits. */
   serveWorld(world: unknown): void
   close(): Promise<void>
 }
@@ -35,21 +35,12 @@ export class PortInUse extends Error {}
 /** Rejects with `PortInUse` before anything is bundled. */
 export async function servePage(port: number): Promise<PageServer> {
   const assets = new Map<string, Asset>()
+  // The page may be open before the POPs are ready: it waits for the world.
+  const world = Promise.withResolvers<Asset>()
   const server = createServer((request, response) => {
     const path = (request.url ?? "/").split("?")[0] ?? "/"
-    const asset = assets.get(path)
-    if (request.method !== "GET" && request.method !== "HEAD") response.writeHead(405).end()
-    else if (asset === undefined) response.writeHead(404, { "content-type": "text/plain" }).end("not found\n")
-    else
-      response
-        .writeHead(200, {
-          "content-type": asset.type,
-          "cache-control": "no-store",
-          "content-security-policy": policy,
-          "x-content-type-options": "nosniff",
-          "referrer-policy": "no-referrer",
-        })
-        .end(request.method === "HEAD" ? undefined : asset.body)
+    if (path === "/world.json") void world.promise.then((asset) => answer(asset, request, response))
+    else answer(assets.get(path), request, response)
   })
   const bound = await listen(server, port)
   try {
@@ -60,14 +51,27 @@ export async function servePage(port: number): Promise<PageServer> {
   }
   return {
     port: bound,
-    serveWorld(world) {
-      assets.set("/world.json", { type: "application/json", body: JSON.stringify(world) })
-    },
+    serveWorld: (json) => world.resolve({ type: "application/json", body: JSON.stringify(json) }),
     close() {
       server.closeAllConnections()
       return new Promise((resolve) => server.close(() => resolve()))
     },
   }
+}
+
+function answer(asset: Asset | undefined, request: IncomingMessage, response: ServerResponse): void {
+  if (request.method !== "GET" && request.method !== "HEAD") response.writeHead(405).end()
+  else if (asset === undefined) response.writeHead(404, { "content-type": "text/plain" }).end("not found\n")
+  else
+    response
+      .writeHead(200, {
+        "content-type": asset.type,
+        "cache-control": "no-store",
+        "content-security-policy": policy,
+        "x-content-type-options": "nosniff",
+        "referrer-policy": "no-referrer",
+      })
+      .end(request.method === "HEAD" ? undefined : asset.body)
 }
 
 async function bundle(): Promise<[string, Asset][]> {

@@ -105,6 +105,8 @@ class Travel {
       : Math.max(1, Math.round(rate * staySeconds))
     this.#say(tableHead())
     await this.#stay(perStay, undefined)
+    // The way from the actor's home to the first POP is no leg.
+    this.#traveller.moves.length = 0
     for (const [i, leg] of legs.entries()) {
       const result = await this.#travel(leg, perStay)
       this.#results.push(result)

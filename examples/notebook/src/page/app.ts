@@ -18,13 +18,9 @@ const dayMs = 86_400_000
 /** A call this old is said to be under way; a quicker one would only flicker. */
 const slowMs = 400
 
+/** Answered once the POPs are ready. */
 async function fetchWorld(): Promise<World> {
-  for (;;) {
-    const response = await fetch("/world.json")
-    if (response.ok) return (await response.json()) as World
-    // The page is up before the POPs are.
-    await new Promise((resolve) => setTimeout(resolve, 250))
-  }
+  return (await (await fetch("/world.json")).json()) as World
 }
 
 /** This browser's notebook, or the one that the address names. A new one is at home at the nearest POP: no way to go for its first page. */

@@ -125,7 +125,7 @@ function chart(times: LegTimes): SVGSVGElement {
   const floorX = x(floorAt)
   const right = floorX > width - 130
   box.append(
-    svg("line", { class: "floor", x1: floorX, x2: floorX, y1: 0, y2: height - 16 }),
+    svg("line", { class: "floor", x1: floorX, x2: floorX, y1: rowHeight, y2: height - 16 }),
     svg(
       "text",
       { class: "floor-label", x: right ? floorX + 2 : floorX, y: height - 4, "text-anchor": right ? "end" : "middle" },
