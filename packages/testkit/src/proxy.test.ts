@@ -88,8 +88,9 @@ describe("createProxy", () => {
         trips.push(performance.now() - sent)
       }
       assert.ok(trips[0]! > 78, `the first trip took ${trips[0]} ms`)
-      const median = trips.slice(1).sort((a, b) => a - b)[4]!
-      assert.ok(median > 38.5 && median < 45, `the median trip took ${median} ms`)
+      // A busy machine makes single trips late; none may be early, and the quickest shows the delay itself.
+      const least = Math.min(...trips.slice(1))
+      assert.ok(least > 38.5 && least < 44, `the quickest trip took ${least} ms`)
     })
   })
 
