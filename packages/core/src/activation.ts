@@ -1,6 +1,8 @@
 import {
   ActorError,
   SojournError,
+  applyPatches,
+  capture,
   codec,
   type AttachBody,
   type CallBody,
@@ -21,7 +23,14 @@ import type { Chance, Clock, EventSink, Primitives, Undo } from "./ports.ts"
 import { SessionTable, type Session } from "./sessions.ts"
 import type { Compacted, Grant, Store } from "./store.ts"
 import { Tail } from "./tail.ts"
-import { admitPatches, assertLeavesUntouched, pruneLeaves, rememberTree, type TreeMemory } from "./tree.ts"
+import {
+  assertLeavesUntouched,
+  checkPatches,
+  pruneLeaves,
+  rememberPatches,
+  rememberTree,
+  type TreeMemory,
+} from "./tree.ts"
 import { Turn, own } from "./turn.ts"
 
 /**
@@ -479,13 +488,15 @@ export class Activation {
     let events: readonly (readonly [string, Encoded])[] = []
     try {
       if (outcome.failed) throw outcome.error
-      const ok = codec.encode(outcome.value)
+      const ok = capture(outcome.value)
       const taken = turn.take()
       assertLeavesUntouched(this.#tree)
       if (taken.patches.length > 0) {
+        checkPatches(taken.next, taken.patches, this.#tree)
         encodedPatches = codec.encode(taken.patches)
-        admitPatches(taken.next, taken.patches, this.#tree)
-        next = taken.next
+        // Not the draft's own result: what is in memory is what the journal and every client make of these patches, to the order of keys.
+        next = applyPatches(this.#state, taken.patches)
+        rememberPatches(next, taken.patches, this.#tree)
       }
       events = taken.emitted
       reply = { r, ok }
@@ -580,7 +591,7 @@ export class Activation {
     }
     const done = (value: unknown): void => {
       try {
-        give({ ok: codec.encode(value) })
+        give({ ok: capture(value) })
       } catch (error) {
         fail(error)
       }

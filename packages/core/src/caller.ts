@@ -1,6 +1,8 @@
 import {
   SojournError,
+  capture,
   codec,
+  copied,
   type AttachBody,
   type CallBody,
   type Encoded,
@@ -80,7 +82,7 @@ export class Caller {
   #begin(kind: "call" | "query", name: string, args: readonly unknown[]): Promise<unknown> {
     if (this.#waiting.size >= underWayMax)
       return Promise.reject(new SojournError("QUEUE_FULL", `${underWayMax} server calls to ${this.#id} are under way`))
-    const p = codec.encode(args)
+    const p = capture(args)
     return new Promise((resolve, reject) => {
       const { clock, callMsMax, host } = this.#o
       const common = { resolve, reject, deadline: clock.mono() + callMsMax }
@@ -218,5 +220,5 @@ export class Caller {
 
 function settle(waiting: Waiting, frame: { ok?: Encoded; err?: Parameters<typeof SojournError.fromWire>[0] }): void {
   if (frame.err) waiting.reject(SojournError.fromWire(frame.err))
-  else waiting.resolve(frame.ok === undefined ? undefined : codec.decode(frame.ok))
+  else waiting.resolve(frame.ok === undefined ? undefined : codec.decode(copied(frame.ok)))
 }

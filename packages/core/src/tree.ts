@@ -10,6 +10,8 @@ import { SojournError, codecDepthMax, type Patch } from "@sojourn/protocol"
  */
 type Step = string | number
 
+const shared = "is a reference to an object that is already in the state: state is a tree"
+
 export function pathText(path: readonly unknown[]): string {
   return path.length === 0 ? "state" : `state.${path.map(String).join(".")}`
 }
@@ -110,8 +112,7 @@ function fingerprint(leaf: object): string {
 export function rememberTree(state: unknown): TreeMemory {
   const memory: TreeMemory = { known: new WeakSet(), leaves: new Map() }
   walkTree(state, [], (node, path) => {
-    if (memory.known.has(node))
-      refuse(path, "is a reference to an object that is already in the state: state is a tree")
+    if (memory.known.has(node)) refuse(path, shared)
     remember(node, memory)
   })
   return memory
@@ -134,10 +135,10 @@ export function assertLeavesUntouched(memory: TreeMemory): void {
       )
 }
 
-/** Checks what these patches put into `next` and takes it into `memory`. Throws BAD_STATE; `memory` is then unchanged. */
-export function admitPatches(next: unknown, patches: readonly Patch[], memory: TreeMemory): void {
+/** Checks what these patches put into `next`, the draft's result. Throws BAD_STATE. */
+export function checkPatches(next: unknown, patches: readonly Patch[], memory: TreeMemory): void {
   const fresh = new Set<object>()
-  const moved: object[] = []
+  let doubtful = false
   for (const patch of patches) {
     if (patch.op === "remove") continue
     const inSet = patch.path.length > 0 && at(next, patch.path.slice(0, -1)) instanceof Set
@@ -149,22 +150,32 @@ export function admitPatches(next: unknown, patches: readonly Patch[], memory: T
       refuse(path, `is a ${typeof value}, which cannot be stored`)
     if (typeof value !== "object" || value === null || fresh.has(value)) continue
     walkTree(value, path, (node) => {
-      if (fresh.has(node) || memory.known.has(node)) moved.push(node)
+      doubtful ||= fresh.has(node) || memory.known.has(node)
       fresh.add(node)
     })
   }
-  if (moved.length > 0) {
-    // An object seen before was moved, or stands in two places now: only the whole tree can tell.
-    const all = rememberTree(next)
-    for (const [leaf, print] of all.leaves) memory.leaves.set(leaf, print)
-  }
-  for (const node of fresh) remember(node, memory)
-  // The containers on the way to each change are new copies: they are part of the state from now on.
-  for (const patch of patches)
+  if (!doubtful) return
+  // An object seen before was moved, or stands in two places now: only the whole tree can tell.
+  const seen = new Set<object>()
+  walkTree(next, [], (node, path) => {
+    if (seen.has(node)) refuse(path, shared)
+    seen.add(node)
+  })
+}
+
+/** Takes into `memory` what these patches put into `state`, which they have been applied to. */
+export function rememberPatches(state: unknown, patches: readonly Patch[], memory: TreeMemory): void {
+  for (const patch of patches) {
+    // The containers on the way to each change are new copies: they are part of the state from now on.
     for (let depth = 0; depth < patch.path.length; depth++) {
-      const node = at(next, patch.path.slice(0, depth))
+      const node = at(state, patch.path.slice(0, depth))
       if (typeof node === "object" && node !== null) remember(node, memory)
     }
+    if (patch.op === "remove") continue
+    walkTree(patch.value, [], (node) => {
+      remember(node, memory)
+    })
+  }
 }
 
 /** Drops leaves that are no longer in the state; called where the whole state is walked anyway. */

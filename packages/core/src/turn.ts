@@ -1,4 +1,4 @@
-import { SojournError, codec, type CallBody, type Encoded, type Patch } from "@sojourn/protocol"
+import { SojournError, capture, codec, type CallBody, type Encoded, type Patch } from "@sojourn/protocol"
 import { create } from "mutative"
 import type { ErasedDefinition } from "./actor.ts"
 import { isServer, type Principal } from "./mesh-messages.ts"
@@ -85,7 +85,7 @@ export class Turn {
       broadcast: (name: string, payload?: unknown) => {
         if (this.#over) throw new TypeError("broadcast after its turn has ended")
         if (!own(this.#def.events, name)) throw new TypeError(`there is no event ${JSON.stringify(name)}`)
-        this.#emitted.push([name, codec.encode(payload)])
+        this.#emitted.push([name, capture(payload)])
       },
     }
     const result = action(context, ...args)

@@ -73,3 +73,14 @@ export const codec: Codec = {
     >[0])
   },
 }
+
+/** Encodes what a caller goes on using (an argument, a reply, an event): shares nothing with `value`, drafts included. */
+export function capture(value: unknown): Encoded {
+  return copied(codec.encode(value))
+}
+
+/** The same encoding, sharing no object with it. */
+export function copied(encoded: Encoded): Encoded {
+  if (typeof encoded.v !== "object" || encoded.v === null) return encoded
+  return JSON.parse(JSON.stringify(encoded)) as Encoded
+}

@@ -5,7 +5,7 @@ export { CLOSE_CODES, closeCodeOf, reconnects } from "./close-codes.ts"
 export type { CloseName } from "./close-codes.ts"
 
 // Values: the codec seam and patches.
-export { codec, codecDepthMax, isPlainJson } from "./codec.ts"
+export { capture, codec, codecDepthMax, copied, isPlainJson } from "./codec.ts"
 export type { Codec, Encoded } from "./codec.ts"
 export { applyPatches } from "./patches.ts"
 export type { Patch } from "./patches.ts"

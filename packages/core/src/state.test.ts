@@ -1,0 +1,179 @@
+import assert from "node:assert/strict"
+import { describe, test } from "node:test"
+import { ActorError } from "@sojourn/protocol"
+import { actor, setup } from "./actor.ts"
+import { alone } from "./testing/alone.ts"
+
+interface Held {
+  map: Map<string, number>
+  set: Set<string>
+  when: Date
+  bytes: Uint8Array
+  a: { n: number }
+  b: { n: number } | undefined
+  list: { n: number }[]
+}
+
+let kept: { n: number } | undefined
+const box = actor({
+  state: (): Held => ({
+    map: new Map([
+      ["x", 1],
+      ["y", 2],
+    ]),
+    set: new Set(["p", "q"]),
+    when: new Date(0),
+    bytes: new Uint8Array([1, 2, 3]),
+    a: { n: 1 },
+    b: undefined,
+    list: [{ n: 1 }, { n: 2 }, { n: 3 }],
+  }),
+  actions: {
+    reorder(c) {
+      c.state.map.delete("x")
+      c.state.map.set("x", 3)
+      return [...c.state.map.keys()]
+    },
+    giveDraft: (c) => {
+      c.state.a.n++
+      return c.state
+    },
+    share(c) {
+      c.state.b = c.state.a
+    },
+    move(c) {
+      const { a } = c.state
+      c.state.a = { n: 9 }
+      c.state.b = a
+    },
+    shift(c) {
+      c.state.list.shift()
+      c.state.list.push({ n: 4 })
+    },
+    cycle(c) {
+      const loop: { n: number; self?: unknown } = { n: 1 }
+      loop.self = loop
+      c.state.b = loop
+    },
+    setDateInPlace(c) {
+      c.state.when.setFullYear(2000)
+    },
+    setByteInPlace(c) {
+      c.state.bytes[0] = 9
+    },
+    replaceDate(c) {
+      c.state.when = new Date(7)
+    },
+    storeFunction(c) {
+      c.state.b = { n: (() => 1) as never }
+    },
+    keep(c, given: { n: number }) {
+      c.state.b = given
+      kept = given
+    },
+    throwAfter(c) {
+      c.state.a.n = 100
+      throw new ActorError("FULL", "no room", { left: 0 })
+    },
+    defect(c) {
+      c.state.a.n = 100
+      throw new Error("the password is 1234")
+    },
+  },
+  queries: {
+    look: (c) => ({
+      keys: [...c.state.map.keys()],
+      a: c.state.a.n,
+      b: c.state.b?.n,
+      when: c.state.when.getTime(),
+      byte: c.state.bytes[0],
+      list: c.state.list.map(({ n }) => n),
+    }),
+    spoil: (c) => {
+      c.state.a.n = 50
+    },
+  },
+})
+const app = setup({ actors: { box } })
+
+describe("an actor's state", () => {
+  test("is after a restart what it was in memory, to the order of a Map's keys", async () => {
+    const { node, again } = await alone(app)
+    await node.actors.box.get("k").reorder()
+    await node.actors.box.get("k").shift()
+    const before = await node.actors.box.get("k").query.look()
+    const after = await (await again()).actors.box.get("k").query.look()
+    assert.deepEqual(after, before)
+    assert.deepEqual(after.list, [2, 3, 4])
+  })
+
+  test("may be returned by an action: the reply is a copy of what it was at the turn's end", async () => {
+    const { node } = await alone(app)
+    const given = await node.actors.box.get("k").giveDraft()
+    assert.equal(given.a.n, 2)
+    assert.deepEqual(
+      [...given.map],
+      [
+        ["x", 1],
+        ["y", 2],
+      ],
+    )
+    given.a.n = 77
+    assert.equal((await node.actors.box.get("k").query.look()).a, 2)
+  })
+
+  test("is a tree: a shared reference and a cycle are refused with their path and roll the turn back", async () => {
+    const { node } = await alone(app)
+    const handle = node.actors.box.get("k")
+    await assert.rejects(handle.share(), { code: "BAD_STATE", message: /state\.(a|b) is a reference/ })
+    await assert.rejects(handle.cycle(), { code: "BAD_STATE", message: /state\.b/ })
+    await assert.rejects(handle.storeFunction(), { code: "BAD_STATE", message: /state\.b\.n is a function/ })
+    assert.deepEqual((await handle.query.look()).b, undefined)
+    await handle.move()
+    assert.deepEqual((await handle.query.look()).b, 1)
+  })
+
+  test("refuses a Date or typed array that was changed in place, and the change is gone; replacing it works", async () => {
+    const { node } = await alone(app)
+    const handle = node.actors.box.get("k")
+    await handle.move()
+    await assert.rejects(handle.setDateInPlace(), { code: "BAD_STATE" })
+    await assert.rejects(handle.setByteInPlace(), { code: "BAD_STATE" })
+    const look = await handle.query.look()
+    assert.deepEqual([look.when, look.byte, look.b], [0, 1, 1])
+    await handle.replaceDate()
+    assert.equal((await handle.query.look()).when, 7)
+  })
+
+  test("cannot be changed by a query, nor through what an author or a caller kept", async () => {
+    const { node } = await alone(app)
+    const handle = node.actors.box.get("k")
+    await assert.rejects(handle.query.spoil(), { code: "INTERNAL" })
+    const given = { n: 5 }
+    await handle.keep(given)
+    given.n = 6
+    assert.throws(() => (kept ? (kept.n = 7) : undefined), TypeError)
+    assert.equal((await handle.query.look()).b, 5)
+    assert.equal((await handle.query.look()).a, 1)
+  })
+
+  test("rolls back when a turn throws; the author's error crosses, any other is masked and found in the log (C53)", async () => {
+    const { node, events } = await alone(app)
+    const handle = node.actors.box.get("k")
+    await assert.rejects(handle.throwAfter(), {
+      code: "ACTOR_ERROR",
+      ref: "FULL",
+      message: "no room",
+      data: { left: 0 },
+    })
+    const masked = await handle.defect().then(
+      () => assert.fail("it must fail"),
+      (error: unknown) => error as { code: string; message: string; ref: string },
+    )
+    assert.equal(masked.code, "INTERNAL")
+    assert.doesNotMatch(masked.message, /1234/)
+    const logged = events.find((event) => event.type === "turn.threw" && event["ref"] === masked.ref)
+    assert.match(String(logged?.["error"]), /1234/)
+    assert.equal((await handle.query.look()).a, 1)
+  })
+})
