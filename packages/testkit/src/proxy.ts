@@ -145,7 +145,7 @@ class Line {
 
   #deliver(item: Item): void {
     if (item === END) this.#to.end()
-    else if (item === RESET) this.#to.resetAndDestroy()
+    else if (item === RESET) reset(this.#to)
     else {
       this.#bytes -= item.length
       if (this.#to.writable) this.#blocked = !this.#to.write(item)
@@ -205,7 +205,7 @@ export async function createProxy(options: ProxyOptions): Promise<Proxy> {
       down,
       reset() {
         for (const line of [up, down]) line.close()
-        for (const socket of [near, far]) socket.resetAndDestroy()
+        for (const socket of [near, far]) reset(socket)
         connections.delete(connection)
       },
     }
@@ -286,6 +286,15 @@ export async function createProxy(options: ProxyOptions): Promise<Proxy> {
     [Symbol.asyncDispose]: () => proxy.close(),
   }
   return proxy
+}
+
+/**
+ * RST, unless the socket's end is on its way: libuv then refuses to reset (uv_tcp_close_reset: EINVAL while shutting down), and Node
+ * 24 leaves the handle open for ever, which keeps the process from exiting.
+ */
+function reset(socket: Socket): void {
+  if (socket.writableEnded && !socket.writableFinished) socket.destroy()
+  else socket.resetAndDestroy()
 }
 
 function delays(rttMs: number, jitterMs: number): { delayMs: number; jitterMs: number } {
