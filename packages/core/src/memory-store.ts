@@ -103,7 +103,6 @@ export function memoryStore(options: MemoryStoreOptions = {}): Store {
         const known = disk.peers.get(pop)
         if (known?.store === store && known.watermark === watermark) return
         disk.peers.set(pop, { store, watermark })
-        disk.watermark++
       }),
     async close() {
       closed = true

@@ -24,7 +24,10 @@ export interface Store {
   readonly id: string
   /** `flushed`: an acknowledged write survives a power cut. `volatile`: it does not survive the process; for tests. */
   readonly durability: "flushed" | "volatile"
-  /** A number that grows with every write and never shrinks in one history; peers remember it to notice a restored backup. */
+  /**
+   * A number that grows with every write of an actor and never shrinks in one history; peers remember it to notice a restored backup.
+   * What is remembered of peers does not count: two idle POPs would otherwise tell each other of their remembering for ever.
+   */
   watermark(): number
 
   /** Takes the actor for a new activation and fences every earlier one. `home`: this POP is the actor's home. */

@@ -34,6 +34,8 @@ interface Operation {
   /** Tells whether it wrote by `wrote()`, also if it threw. */
   readonly run: () => unknown
   readonly wrote: () => boolean
+  /** Whether its write counts for the watermark. */
+  readonly counts: boolean
   readonly resolve: (answer: unknown) => void
   readonly reject: (error: unknown) => void
 }
@@ -88,8 +90,8 @@ export class GroupCommit {
       )
   }
 
-  /** `bytes`: what it brings, for the bounds. */
-  submit<T>(actor: string, bytes: number, run: () => T, wrote: () => boolean): Promise<T> {
+  /** `bytes`: what it brings, for the bounds. `counts`: its write is one of an actor. */
+  submit<T>(actor: string, bytes: number, run: () => T, wrote: () => boolean, counts = true): Promise<T> {
     this.assertServing()
     if (this.#queue.length >= queueOpsMax || this.#queueBytes + bytes > this.#o.queueBytesMax)
       throw new SojournError(
@@ -99,7 +101,7 @@ export class GroupCommit {
     this.#pending.set(actor, (this.#pending.get(actor) ?? 0) + 1)
     this.#queueBytes += bytes
     const settled = new Promise<T>((resolve, reject) => {
-      this.#queue.push({ actor, bytes, run, wrote, resolve: resolve as (answer: unknown) => void, reject })
+      this.#queue.push({ actor, bytes, run, wrote, counts, resolve: resolve as (answer: unknown) => void, reject })
     })
     this.#running ??= this.#drain()
     return settled
@@ -166,7 +168,7 @@ export class GroupCommit {
         if (operation.wrote()) throw new Aborted(error)
         outcomes.push({ error })
       }
-      if (operation.wrote()) writes++
+      if (operation.wrote() && operation.counts) writes++
     }
     try {
       if (writes > 0) this.#o.seal(writes)

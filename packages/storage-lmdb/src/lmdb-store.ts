@@ -177,7 +177,7 @@ export class LmdbStore implements Store {
       wrote = true
       this.#put(key, { store, watermark })
     }
-    await this.#commits.submit("", 0, remember, () => wrote)
+    await this.#commits.submit("", 0, remember, () => wrote, false)
   }
 
   close(): Promise<void> {
