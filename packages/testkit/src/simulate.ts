@@ -50,7 +50,13 @@ const replay = (seed: number, steps: number, mutant?: Mutant): string =>
   `npm run simulate -- --seed ${seed} --steps ${steps}${mutant === undefined ? "" : ` --mutant "${mutant.name}"`} --story`
 
 async function tell(seed: number, steps: number, lines: number, mutant?: Mutant): Promise<RunResult> {
-  const result = await run({ seed, steps, verbose: true, storyMax: lines === 0 ? 1_000_000 : lines, ...(mutant === undefined ? {} : { mutant }) })
+  const result = await run({
+    seed,
+    steps,
+    verbose: true,
+    storyMax: lines === 0 ? 1_000_000 : lines,
+    ...(mutant === undefined ? {} : { mutant }),
+  })
   console.log((lines === 0 ? result.story : result.story.slice(-lines)).join("\n"))
   return result
 }
@@ -93,7 +99,8 @@ async function main(): Promise<void> {
   if (values.help) return console.log(usage)
   const steps = numberOf("steps", values.steps, 2_000)
   const lines = numberOf("lines", values.lines, 60)
-  const mutant = values.mutant === undefined ? undefined : mutants.find(({ name }) => name.includes(values.mutant ?? ""))
+  const mutant =
+    values.mutant === undefined ? undefined : mutants.find(({ name }) => name.includes(values.mutant ?? ""))
   if (values.mutant !== undefined && mutant === undefined)
     throw new RangeError(`--mutant must name one of: ${mutants.map(({ name }) => name).join(", ")}`)
   if (values.mutants) {
@@ -108,7 +115,9 @@ async function main(): Promise<void> {
   let done = 0
   let sum = { steps: 0, calls: 0, acknowledged: 0, moves: 0 }
   for (let seed = from; seed < from + seeds && Date.now() < end; seed++) {
-    const result = values.story ? await tell(seed, steps, lines, mutant) : await run({ seed, steps, ...(mutant === undefined ? {} : { mutant }) })
+    const result = values.story
+      ? await tell(seed, steps, lines, mutant)
+      : await run({ seed, steps, ...(mutant === undefined ? {} : { mutant }) })
     done++
     addCounts(counts, result.counts)
     sum = {

@@ -143,7 +143,8 @@ export class Cluster {
       this.#listen(pop, process, node)
       node.start().catch((error: unknown) => {
         world.tell(process.name, () => `start failed: ${String(error)}`)
-        if (!(error instanceof SojournError)) this.#options.defect(error instanceof Error ? error : new Error(String(error)))
+        if (!(error instanceof SojournError))
+          this.#options.defect(error instanceof Error ? error : new Error(String(error)))
       })
     })
   }
@@ -172,7 +173,8 @@ export class Cluster {
     world.count(`event: ${event.type}`)
     world.tell(process.name, () => `• ${event.type} ${describeEvent(event)}`)
     // No simulated store takes back what it acknowledged, so nobody may believe that one did.
-    if (impossible.has(event.type)) this.#options.defect(new Error(`${process.name} reports ${event.type} ${describeEvent(event)}`))
+    if (impossible.has(event.type))
+      this.#options.defect(new Error(`${process.name} reports ${event.type} ${describeEvent(event)}`))
   }
 
   /** The process ends now. `machine`: what was not flushed goes with it, and nobody tells its peers. */

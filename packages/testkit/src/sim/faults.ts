@@ -21,6 +21,7 @@ export const faultKinds = [
   "machine crash",
   "crash at a step",
   "second process",
+  "graceful restart",
   "process stall",
   "client stall",
   "clock jump",
@@ -36,8 +37,13 @@ export type FaultKind = (typeof faultKinds)[number]
 
 /** Moments of a hand-off, a turn and an activation at which a process is made to end: right then, with nothing after it. */
 const traps = [
-  ...["claim", "commit", "pull", "install", "confirm", "learn", "compact"].flatMap((op) => [`${op} visible`, `${op} durable`]),
-  ...["PULL", "GRANT", "MOVED", "RELAY_ME", "CONFIRM", "CONFIRM_ACK", "HOMEUPD", "HOMEUPD_ACK", "RELAY_OPEN"].map((t) => `${t} sent`),
+  ...["claim", "commit", "pull", "install", "confirm", "learn", "compact"].flatMap((op) => [
+    `${op} visible`,
+    `${op} durable`,
+  ]),
+  ...["PULL", "GRANT", "MOVED", "RELAY_ME", "CONFIRM", "CONFIRM_ACK", "HOMEUPD", "HOMEUPD_ACK", "RELAY_OPEN"].map(
+    (t) => `${t} sent`,
+  ),
   "reply sent",
   "attached sent",
 ]
@@ -207,6 +213,22 @@ export class Faults {
         this.#did(kind, pop)
         this.#crash(pop, kind === "machine crash")
         return
+      case "graceful restart": {
+        const { process, node } = cluster.pop(pop)
+        if (process?.state !== "alive" || node?.serving() !== true) return
+        this.#did(kind, process.name)
+        // As a supervisor does: it ends when it says so, or is killed.
+        const over = (): void => {
+          if (cluster.pop(pop).process !== process || process.state === "dead") return
+          cluster.crash(pop, false)
+          this.#later(random.between(10, 1_000), () => cluster.pop(pop).up || cluster.start(pop))
+        }
+        world.plan(process, 0, "world", "is asked to stop", () => {
+          node.stop().then(over, (error: unknown) => world.found(error))
+        })
+        this.#later(15_000, over)
+        return
+      }
       case "crash at a step":
         for (let i = 0; i < 3; i++) this.#armed.add(random.pick(traps))
         return
@@ -218,13 +240,13 @@ export class Faults {
         world.stall(process)
         this.#replaced.add(process)
         this.#later(random.between(0, 3_000), () => {
-          if (this.#active && cluster.pop(pop).process === process) cluster.start(pop)
+          if (this.#active && process.state !== "dead" && cluster.pop(pop).process === process) cluster.start(pop)
         })
         this.#later(this.#while(), () => {
           world.tell("fault", `${process.name} resumes`)
           world.resume(process)
         })
-        this.#later(random.between(1_000, 20_000), () => this.#end(process))
+        this.#later(random.between(3_001, 20_000), () => this.#end(process))
         return
       }
       case "process stall": {
@@ -263,7 +285,9 @@ export class Faults {
         faults.failLate = random.pick([0, 0.05, 0.2])
         faults.slow = random.pick([0, 0.02, 0.1])
         faults.slowFlush = random.pick([0, 0.05, 0.3])
-        this.#later(this.#options.meanMs * random.between(1, 8), () => Object.assign(faults, { ...noDiskFaults(), full: faults.full }))
+        this.#later(this.#options.meanMs * random.between(1, 8), () =>
+          Object.assign(faults, { ...noDiskFaults(), full: faults.full }),
+        )
         return
       }
       case "disk full": {
@@ -284,9 +308,9 @@ export class Faults {
   /** A replaced process ends, at the latest with the faults. */
   #end(process: Process): void {
     const { world, network, cluster } = this.#options
-    if (!this.#replaced.delete(process) || process.state === "dead") return
     const pop = [...cluster.pops.values()].find((one) => process.name.startsWith(`${one.id}.`))
     if (pop === undefined || pop.process === process) return
+    if (!this.#replaced.delete(process) || process.state === "dead") return
     world.tell("fault", `${process.name} ends`)
     world.kill(process)
     network.died(process, false)

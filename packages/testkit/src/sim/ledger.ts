@@ -51,7 +51,10 @@ export class Ledger {
     const history = this.#oracle.history(call.actor)
     const list = history.revisions[history.durable]?.state?.list ?? []
     if (list[value as number] !== call.id)
-      violated("G2", `${call.client} was told that ${call.id} is at ${String(value)} of ${call.actor}; there is ${String(list[value as number])}`)
+      violated(
+        "G2",
+        `${call.client} was told that ${call.id} is at ${String(value)} of ${call.actor}; there is ${String(list[value as number])}`,
+      )
   }
 
   failed(call: CallRecord, error: unknown, at: number): void {
@@ -59,8 +62,13 @@ export class Ledger {
       violated("G10", `${call.name}(${call.id}) failed with no named error: ${String(error)}`)
     this.#settled(call, at, error.outcome)
     this.refusals.set(error.code, (this.refusals.get(error.code) ?? 0) + 1)
-    if (error.message.includes("a defect of")) violated("G5", `the error of ${call.id} shows the application's: ${error.message}`)
-    if (call.name === "refuse" && error.code === "ACTOR_ERROR" && (error.ref !== "REFUSED" || canonical(error.data) !== canonical({ id: call.id })))
+    if (error.message.includes("a defect of"))
+      violated("G5", `the error of ${call.id} shows the application's: ${error.message}`)
+    if (
+      call.name === "refuse" &&
+      error.code === "ACTOR_ERROR" &&
+      (error.ref !== "REFUSED" || canonical(error.data) !== canonical({ id: call.id }))
+    )
       violated("G3", `the refusal of ${call.id} came as ${String(error.ref)} ${canonical(error.data)}`)
   }
 
@@ -73,7 +81,10 @@ export class Ledger {
   /** `lost`: ms for which the client did not run. */
   late(call: CallRecord, now: number, lost: number): void {
     if (call.settledAt === undefined && now > call.madeAt + call.boundMs + lost)
-      violated("G10", `${call.name}(${call.id}) has no answer after ${Math.round(now - call.madeAt)} ms; its time was ${call.boundMs} ms`)
+      violated(
+        "G10",
+        `${call.name}(${call.id}) has no answer after ${Math.round(now - call.madeAt)} ms; its time was ${call.boundMs} ms`,
+      )
   }
 
   /** At the end, against what is durable. */
@@ -96,14 +107,17 @@ export class Ledger {
       const applied = index.has(call.id)
       if (applied && !writes.has(call.name)) violated("G3", `${call.name}(${call.id}) left an effect`)
       if (!writes.has(call.name)) continue
-      if (!applied && (call.told === "ok" || call.told === "executed")) violated("G3", `${call.id} was acknowledged and is lost`)
-      if (applied && call.told === "not-executed") violated("G3", `${call.id} was reported not-executed and was applied`)
+      if (!applied && (call.told === "ok" || call.told === "executed"))
+        violated("G3", `${call.id} was acknowledged and is lost`)
+      if (applied && call.told === "not-executed")
+        violated("G3", `${call.id} was reported not-executed and was applied`)
     }
     const last = new Map<string, number>()
     for (const id of list) {
       const call = byId.get(id)
       if (call === undefined) violated("G3", `${history.actor} holds ${id}, which nobody called`)
-      if (call.n < (last.get(call.client) ?? -1)) violated("G8", `${id} was applied after a later call of ${call.client}`)
+      if (call.n < (last.get(call.client) ?? -1))
+        violated("G8", `${id} was applied after a later call of ${call.client}`)
       last.set(call.client, call.n)
     }
     const applied = calls.filter((call) => index.has(call.id))
@@ -137,7 +151,7 @@ export class Observer {
   }
 
   #catchUp(): void {
-    for (; this.#read < this.#history.durable; ) {
+    for (; this.#read < this.#history.durable;) {
       const revision = this.#history.revisions[++this.#read]
       for (const event of revision?.events ?? []) this.#events.push({ r: this.#read, text: canonical(event) })
     }
@@ -160,7 +174,10 @@ export class Observer {
     const expected = this.#events[this.#nextEvent ?? 0]
     if (this.#nextEvent === undefined) violated("G8", `${this.#who} heard ${text} before it was attached`)
     if (expected?.text !== text)
-      violated("G8", `${this.#who} heard ${text} of ${this.#history.actor}; next was ${expected?.text ?? "nothing that is durable"}`)
+      violated(
+        "G8",
+        `${this.#who} heard ${text} of ${this.#history.actor}; next was ${expected?.text ?? "nothing that is durable"}`,
+      )
     this.#nextEvent++
   }
 
@@ -170,8 +187,12 @@ export class Observer {
     const { revisions, durable } = this.#history
     const committed = revisions.slice(1, durable + 1).find((revision) => revision.state?.turns === turns)
     if (canonical(committed?.state) !== canonical(state))
-      violated("G2", `${this.#who} shows ${canonical(state)} of ${this.#history.actor}; durable with ${turns} turns is ${canonical(committed?.state)}`)
-    if (turns < this.#turns) violated("G8", `${this.#who}'s state of ${this.#history.actor} went from ${this.#turns} turns back to ${turns}`)
+      violated(
+        "G2",
+        `${this.#who} shows ${canonical(state)} of ${this.#history.actor}; durable with ${turns} turns is ${canonical(committed?.state)}`,
+      )
+    if (turns < this.#turns)
+      violated("G8", `${this.#who}'s state of ${this.#history.actor} went from ${this.#turns} turns back to ${turns}`)
     this.#turns = turns
   }
 
@@ -179,7 +200,10 @@ export class Observer {
   close(live: unknown): void {
     this.#catchUp()
     if (this.#nextEvent !== undefined && this.#nextEvent !== this.#events.length)
-      violated("G8", `${this.#who} never heard ${this.#events.length - this.#nextEvent} events of ${this.#history.actor}`)
+      violated(
+        "G8",
+        `${this.#who} never heard ${this.#events.length - this.#nextEvent} events of ${this.#history.actor}`,
+      )
     if (live === undefined) return
     const { state } = this.#history.tip
     if (canonical(live) !== canonical(state))

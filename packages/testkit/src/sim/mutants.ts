@@ -59,7 +59,8 @@ export const mutants: readonly Mutant[] = [
     seams: {
       rules: {
         ...productRules,
-        install: (_record, home, grant, claim, turns, h) => decideInstall({ k: "PTR", e: 0, to: "" }, home, grant, claim, turns, h),
+        install: (_record, home, grant, claim, turns, h) =>
+          decideInstall({ k: "PTR", e: 0, to: "" }, home, grant, claim, turns, h),
       },
     },
   },
@@ -82,7 +83,10 @@ export const mutants: readonly Mutant[] = [
           if (record.k !== "GRANTED") since.delete(actor)
           else if (!since.has(actor)) since.set(actor, world.time)
           else if (world.time - (since.get(actor) ?? 0) > 2_000)
-            disk.meddle(actor, ({ body }) => ({ record: { k: "OWNED", e: record.e, f: 0, v: record.v, h: record.h }, body }))
+            disk.meddle(actor, ({ body }) => ({
+              record: { k: "OWNED", e: record.e, f: 0, v: record.v, h: record.h },
+              body,
+            }))
         }
         world.plan(ghost, 250, "world", "", look)
       }

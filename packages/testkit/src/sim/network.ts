@@ -97,7 +97,7 @@ export class Network {
     process: Process,
     accept: (pipe: Pipe<T>, request: unknown, wire: Wire<T>) => PipeReader<T> | undefined,
   ): void {
-    this.#listeners.set(`${kind} ${place}`, { process, accept: accept as unknown as Accept })
+    this.#listeners.set(`${kind} ${place}`, { process, accept })
   }
 
   /** Whether `from` can reach `to` now; a closed way holds what is sent until it opens. */
@@ -167,14 +167,14 @@ export class Network {
         if (!near.open || from.state === "dead") return
         far.process = listener.process
         wire.established = true
-        const reader = listener.accept(this.#pipe(wire, 1) as Pipe<never>, request, wire as unknown as Wire<never>)
+        const reader = listener.accept(this.#pipe(wire, 1), request, wire as unknown as Wire<never>)
         if (reader === undefined) {
           wire.established = false
           fail("refused", this.#way(toPlace, fromPlace))
           return
         }
-        far.reader = reader as PipeReader<T>
-        this.wires.add(wire as unknown as Wire<Data>)
+        far.reader = reader
+        this.wires.add(wire)
         const back = this.#way(toPlace, fromPlace)
         far.lastAt = Math.max(far.lastAt, world.time + back)
         world.plan(from, back, "net", `${kind} open to ${toPlace}`, () => {
@@ -276,8 +276,12 @@ export class Network {
         return
       }
       const ms = Math.max(world.time + this.#way(self.place, other.place), self.lastAt + 0.001) - world.time
-      world.plan(other.process, ms, "net", () => `${wire.kind} closed by ${self.place} ${code} ${reason}`, () =>
-        this.#tellClosed(wire, end === 0 ? 1 : 0, code, reason),
+      world.plan(
+        other.process,
+        ms,
+        "net",
+        () => `${wire.kind} closed by ${self.place} ${code} ${reason}`,
+        () => this.#tellClosed(wire, end === 0 ? 1 : 0, code, reason),
       )
     }
     tell()
@@ -299,7 +303,7 @@ export class Network {
   }
 
   #forget<T extends Data>(wire: Wire<T>): void {
-    if (!wire.ends[0].open && !wire.ends[1].open) this.wires.delete(wire as unknown as Wire<Data>)
+    if (!wire.ends[0].open && !wire.ends[1].open) this.wires.delete(wire)
   }
 
   /** Cuts a wire: an unknown suffix of each direction is lost. `told`: whether each end learns of it soon, or by its own timeouts. */
@@ -310,15 +314,18 @@ export class Network {
       const keep = world.random.int(self.flying.length + 1)
       for (const lost of self.flying.splice(keep)) lost.undo()
       self.held.length = 0
-      const last = self.flying.length
       self.severed = true
       const other = end === 0 ? 1 : 0
       const ms = told[other]
         ? Math.max(0, self.lastAt - world.time) + world.random.between(0.001, 50)
         : world.random.between(60_000, 120_000)
       const process = wire.ends[other].process
-      world.plan(process, ms, "net", () => `${wire.kind} wire from ${self.place} broke`, () =>
-        this.#tellClosed(wire, other, 1006, "cut"),
+      world.plan(
+        process,
+        ms,
+        "net",
+        () => `${wire.kind} wire from ${self.place} broke`,
+        () => this.#tellClosed(wire, other, 1006, "cut"),
       )
     }
   }
@@ -335,8 +342,12 @@ export class Network {
         const way = silently
           ? this.#world.random.between(60_000, 120_000)
           : Math.max(0, self.lastAt - this.#world.time) + this.#way(self.place, wire.ends[other].place)
-        this.#world.plan(wire.ends[other].process, way, "net", () => `${wire.kind} reset by ${self.place}`, () =>
-          this.#tellClosed(wire, other, 1006, "reset"),
+        this.#world.plan(
+          wire.ends[other].process,
+          way,
+          "net",
+          () => `${wire.kind} reset by ${self.place}`,
+          () => this.#tellClosed(wire, other, 1006, "reset"),
         )
       }
   }

@@ -73,7 +73,8 @@ export class Oracle {
 
   history(actor: string): ActorHistory {
     let history = this.histories.get(actor)
-    if (history === undefined) this.histories.set(actor, (history = new ActorHistory(actor, /~(\w+)$/.exec(actor)?.[1])))
+    if (history === undefined)
+      this.histories.set(actor, (history = new ActorHistory(actor, /~(\w+)$/.exec(actor)?.[1])))
     return history
   }
 
@@ -137,7 +138,8 @@ export class Oracle {
           const record = this.record("durable", other, actor)
           return record?.k === "GRANTED" && record.to === pop && record.e === now.e
         })
-        if (source === undefined) violated("G1", `${pop} installed epoch ${now.e} of ${actor}, which no durable grant gives it`)
+        if (source === undefined)
+          violated("G1", `${pop} installed epoch ${now.e} of ${actor}, which no durable grant gives it`)
         history.installed.add(now.e)
         history.moves++
       }
@@ -145,7 +147,8 @@ export class Oracle {
       return
     }
     if (op === "commit" || now.v !== old.v) {
-      if (now.e !== old.e || now.f !== old.f) violated("G1", `a commit on ${actor} at ${pop} changed its epoch or fence`)
+      if (now.e !== old.e || now.f !== old.f)
+        violated("G1", `a commit on ${actor} at ${pop} changed its epoch or fence`)
       this.#extend(history, after, `committed at ${pop}`, before)
     } else if (op === "compact") this.#complete(history, after, `compacted at ${pop}`)
     else if (now.e !== old.e) violated("G1", `${pop} raised its own epoch of ${actor} from ${old.e} to ${now.e}`)
@@ -157,7 +160,8 @@ export class Oracle {
     if (now.k !== "OWNED") return
     const { tip } = history
     const from = before?.record.k === "OWNED" ? before.record.v : tip.r
-    if (from !== tip.r) violated("G1", `${history.actor} ${what}: revision ${from} was continued, the last committed is ${tip.r}`)
+    if (from !== tip.r)
+      violated("G1", `${history.actor} ${what}: revision ${from} was continued, the last committed is ${tip.r}`)
     if (now.v < tip.r) violated("G1", `${history.actor} ${what} at revision ${now.v}; the last committed is ${tip.r}`)
     const added = now.v - tip.r
     const reading = new Reading()
@@ -188,7 +192,10 @@ export class Oracle {
     if (now === undefined) violated("G1", `${history.actor} ${what}: revision ${turn.r} has no state`)
     const added = now.list.slice(old.list.length)
     if (added.length > 1 || now.turns !== old.turns + added.length)
-      violated("G3", `${history.actor} ${what}: a turn appended ${added.length} and went from ${old.turns} to ${now.turns} turns`)
+      violated(
+        "G3",
+        `${history.actor} ${what}: a turn appended ${added.length} and went from ${old.turns} to ${now.turns} turns`,
+      )
     const [id] = added
     if (id === undefined) return
     if (old.list.includes(id)) violated("G3", `${history.actor} ${what}: ${id} was applied twice`)
@@ -206,9 +213,15 @@ export class Oracle {
   #same(history: ActorHistory, reading: Reading, what: string): void {
     const { tip } = history
     if (reading.r !== tip.r)
-      violated("G4", `the body of ${history.actor} ${what} ends at revision ${reading.r}; the last committed is ${tip.r}`)
+      violated(
+        "G4",
+        `the body of ${history.actor} ${what} ends at revision ${reading.r}; the last committed is ${tip.r}`,
+      )
     if (canonical(reading.state) !== canonical(tip.state))
-      violated("G4", `the body of ${history.actor} ${what} holds ${canonical(reading.state)}, not ${canonical(tip.state)}`)
+      violated(
+        "G4",
+        `the body of ${history.actor} ${what} holds ${canonical(reading.state)}, not ${canonical(tip.state)}`,
+      )
     for (const [sid, last] of tip.lasts)
       if ((reading.lasts.get(sid) ?? 0) < last)
         violated("G3", `the body of ${history.actor} ${what} has lost session ${sid}'s last call ${last}`)
@@ -221,7 +234,10 @@ export class Oracle {
     if (old?.k === "OWNED") violated("G1", `${pop} made ${describeRecord(now)} of ${describeRecord(old)} for ${actor}`)
     const there = this.record("durable", now.to, actor)
     if (there === undefined || there.e < now.e)
-      violated("G4", `${pop} let ${actor} go to ${now.to} at epoch ${now.e}, where ${there ? describeRecord(there) : "nothing"} is durable`)
+      violated(
+        "G4",
+        `${pop} let ${actor} go to ${now.to} at epoch ${now.e}, where ${there ? describeRecord(there) : "nothing"} is durable`,
+      )
     void history
   }
 

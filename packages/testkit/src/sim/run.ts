@@ -11,7 +11,7 @@ import { Oracle, Violation, violated } from "./oracle.ts"
 import { Random } from "./random.ts"
 import { Visitor } from "./visitor.ts"
 import { Wiretap, type Tapped } from "./wiretap.ts"
-import { describeThrown, World } from "./world.ts"
+import { describeThrown, Process, World } from "./world.ts"
 import type { UpgradeRequest } from "./cluster.ts"
 
 /**
@@ -60,7 +60,8 @@ const settleMsMax = 150_000
 
 export async function run(options: RunOptions): Promise<RunResult> {
   const world = new World(options.seed, options)
-  const rejected = (reason: unknown): void => world.found(new Error(`a promise of the product was left rejected: ${describeThrown(reason)}`))
+  const rejected = (reason: unknown): void =>
+    world.found(new Error(`a promise of the product was left rejected: ${describeThrown(reason)}`))
   process.on("unhandledRejection", rejected)
   try {
     return await new Run(world, options).go()
@@ -85,6 +86,7 @@ class Run {
   readonly #tickets = new Map<string, string[]>()
   #visitors: Visitor[] = []
   readonly #gone: Visitor[] = []
+  readonly #watchman = new Process("watchman")
 
   constructor(world: World, options: RunOptions) {
     this.#world = world
@@ -243,9 +245,19 @@ class Run {
       "calls are open although nothing is in their way",
     )
     await this.#lastCalls()
-    await this.#until(() => this.#unsettled() === undefined, settleMsMax, () => this.#unsettled() ?? "")
-    await this.#until(() => this.#viewsLag() === undefined, 30_000, () => this.#viewsLag() ?? "")
+    await this.#until(
+      () => this.#unsettled() === undefined,
+      settleMsMax,
+      () => this.#unsettled() ?? "",
+    )
+    await this.#until(
+      () => this.#viewsLag() === undefined,
+      30_000,
+      () => this.#viewsLag() ?? "",
+    )
     world.judge(() => this.#ledger.close())
+    await this.#goHome()
+    for (const [code, n] of this.#ledger.refusals) world.count(`call refused: ${code}`, n)
     return {
       seed: this.#options.seed,
       steps: world.steps,
@@ -266,11 +278,22 @@ class Run {
     const end = world.time + withinMs
     for (let i = 0; world.finding === undefined && (i % 10 !== 0 || !done()); i++) {
       if (i % 50 === 0) world.judge(() => this.#visitors.forEach((visitor) => visitor.checkBounds()))
-      if (!(await world.step())) return void world.judge(() => violated("G10", "the world has nothing left to do"))
+      if (!(await world.step())) {
+        if (!done())
+          world.judge(() =>
+            violated("G10", `the world has nothing left to do: ${typeof what === "string" ? what : what()}`),
+          )
+        return
+      }
       if (world.steps > this.#options.steps * 20 + 50_000)
         world.judge(() => violated("G10", `no rest after ${world.steps} steps`))
-      if (world.time > end)
-        world.judge(() => violated("G10", `${Math.round(withinMs / 1000)} s after the faults stopped: ${typeof what === "string" ? what : what()}`))
+      if (world.time > end && !done())
+        world.judge(() =>
+          violated(
+            "G10",
+            `${Math.round(withinMs / 1000)} s after the faults stopped: ${typeof what === "string" ? what : what()}`,
+          ),
+        )
     }
   }
 
@@ -292,6 +315,44 @@ class Run {
       }
     await this.#until(() => open === 0, settleMsMax, "the last calls are not answered")
     if (failed.length > 0) world.judge(() => violated("G10", `with no fault left, calls fail: ${failed.join(", ")}`))
+  }
+
+  /** Everybody leaves: nothing may be left behind, in clients, in memory or in timers. */
+  async #goHome(): Promise<void> {
+    const world = this.#world
+    if (world.finding !== undefined) return
+    let closing = this.#visitors.length
+    for (const { client } of this.#visitors) void client.close().then(() => closing--)
+    await this.#until(() => closing === 0, 10_000, "clients do not close")
+    const held = (): string | undefined => {
+      for (const { process } of this.#visitors)
+        if (world.left(process) > 0) return `${process.name} has a timer after close()`
+      for (const { id, node } of this.#pops) {
+        const { residents, connections } = node?.stats() ?? { residents: 0, connections: 0 }
+        if (residents + connections > 0)
+          return `${id} holds ${residents} activations and ${connections} connections of nobody`
+      }
+      return undefined
+    }
+    await this.#until(
+      () => held() === undefined,
+      200_000,
+      () => held() ?? "",
+    )
+    if (world.finding !== undefined) return
+    let stopping = this.#pops.length
+    for (const { node } of this.#pops) void node?.stop().then(() => stopping--)
+    await this.#until(() => stopping === 0, 20_000, "nodes do not stop")
+    const last = world.plan(this.#watchman, 20_000, "world", "", () => undefined)
+    await this.#until(
+      () => this.#pops.every(({ process }) => process === undefined || world.left(process) === 0),
+      20_000,
+      () => {
+        const pop = this.#pops.find(({ process }) => process !== undefined && world.left(process) > 0)
+        return `${pop?.id ?? ""} has timers after stop()`
+      },
+    )
+    last()
   }
 
   #unsettled(): string | undefined {
@@ -319,4 +380,3 @@ class Run {
     }
   }
 }
-

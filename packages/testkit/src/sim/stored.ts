@@ -48,7 +48,8 @@ interface JsonSnapshot {
 const decoder = new TextDecoder()
 
 function json(bytes: Uint8Array, kind: number): unknown {
-  if (bytes[0] !== 0x53 || bytes[2] !== kind) throw new Error(`the oracle cannot read a stored ${kind === 1 ? "entry" : "snapshot"}`)
+  if (bytes[0] !== 0x53 || bytes[2] !== kind)
+    throw new Error(`the oracle cannot read a stored ${kind === 1 ? "entry" : "snapshot"}`)
   return JSON.parse(decoder.decode(bytes.subarray(8)))
 }
 
@@ -64,7 +65,10 @@ function at(node: unknown, key: unknown): unknown {
 }
 
 /** Changes to objects and arrays, by the definition of JSON Patch's add, remove and replace (RFC 6902 §4), on a copy. */
-export function patched(state: unknown, patches: readonly { op: string; path: readonly unknown[]; value?: unknown }[]): unknown {
+export function patched(
+  state: unknown,
+  patches: readonly { op: string; path: readonly unknown[]; value?: unknown }[],
+): unknown {
   let root = structuredClone(state)
   for (const { op, path, value } of patches) {
     if (path.length === 0) {

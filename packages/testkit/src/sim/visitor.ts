@@ -98,7 +98,8 @@ export class Visitor {
     if (roll < 0.55) return use("right", ticket)
     if (roll < 0.7) return use("stale or stolen", anyOf([tickets.get(actor) ?? []]))
     if (roll < 0.8) return use("missing", undefined)
-    if (roll < 0.9) return use("of another actor", anyOf([...tickets].filter(([of]) => of !== actor).map(([, list]) => list)))
+    if (roll < 0.9)
+      return use("of another actor", anyOf([...tickets].filter(([of]) => of !== actor).map(([, list]) => list)))
     return use("forged", this.#forged(ticket ?? anyOf([...tickets.values()])))
   }
 
@@ -235,7 +236,10 @@ export class Visitor {
     const abort = new AbortController()
     const made = this.client.ledger.get(key).with({ timeoutMs, signal: abort.signal }).call
     if (abortAfterMs !== undefined) world.plan(this.process, abortAfterMs, "world", "", () => abort.abort())
-    return this.#settle(call, name === "slow" ? made.slow(call.id, Math.round(this.#random.between(1, 800))) : made[name](call.id))
+    return this.#settle(
+      call,
+      name === "slow" ? made.slow(call.id, Math.round(this.#random.between(1, 800))) : made[name](call.id),
+    )
   }
 
   look(key: string, timeoutMs = 30_000): Promise<boolean> {

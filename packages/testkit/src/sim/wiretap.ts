@@ -1,5 +1,6 @@
 import { looked, mayUse } from "./app.ts"
-import { Oracle, violated } from "./oracle.ts"
+import type { Oracle } from "./oracle.ts"
+import { violated } from "./oracle.ts"
 import { canonical, plain } from "./stored.ts"
 import type { Wire } from "./network.ts"
 import type { World } from "./world.ts"
@@ -60,8 +61,12 @@ export class Wiretap {
 
   describe(text: string): string {
     const { t, ch, attach, calls, ...rest } = JSON.parse(text) as Json
-    const more = JSON.stringify({ ...rest, ...(attach === undefined ? {} : { attach }), ...(calls === undefined ? {} : { calls }) })
-    return `${String(t)}${ch === undefined ? "" : ` #${String(ch)}`} ${more.length > 240 ? `${more.slice(0, 240)}…` : more}`
+    const more = JSON.stringify({
+      ...rest,
+      ...(attach === undefined ? {} : { attach }),
+      ...(calls === undefined ? {} : { calls }),
+    })
+    return `${typeof t === "string" ? t : ""}${typeof ch === "number" ? ` #${ch}` : ""} ${more.length > 240 ? `${more.slice(0, 240)}…` : more}`
   }
 
   /** A client's frame left the client. */
@@ -123,10 +128,12 @@ export class Wiretap {
     const known = this.#calls.get(key)
     const skip = frame["skip"] === true
     const [id] = skip ? [] : (plain(frame["p"]) as unknown[])
-    if (known === undefined) this.#calls.set(key, { name: skip ? "" : (frame["a"] as string), id, outcome: undefined, acked: false })
+    if (known === undefined)
+      this.#calls.set(key, { name: skip ? "" : (frame["a"] as string), id, outcome: undefined, acked: false })
     // The call itself may arrive after the news that it was given up, through another gateway.
     else if (known.name === "" && !skip) Object.assign(known, { name: frame["a"], id })
-    else if (!skip && known.id !== id) violated("G3", `call ${String(frame["c"])} of ${channel.sid} was ${String(known.id)} and is now ${String(id)}`)
+    else if (!skip && known.id !== id)
+      violated("G3", `call ${String(frame["c"])} of ${channel.sid} was ${String(known.id)} and is now ${String(id)}`)
   }
 
   /** A gateway hands this frame to a client's socket. */
@@ -146,7 +153,10 @@ export class Wiretap {
     if (r !== undefined) {
       const { durable } = this.#oracle.history(channel.actor)
       if (r > durable)
-        violated("G2", `${t} to ${tapped.client} names revision ${r} of ${channel.actor}; ${durable} is durable: ${text.slice(0, 200)}`)
+        violated(
+          "G2",
+          `${t} to ${tapped.client} names revision ${r} of ${channel.actor}; ${durable} is durable: ${text.slice(0, 200)}`,
+        )
     }
     if (t === "attached") this.#attached(channel, frame)
     if (t === "out") this.#out(channel, frame, tapped)
@@ -164,7 +174,10 @@ export class Wiretap {
       const state = plain(frame["state"])
       const committed = this.#oracle.history(channel.actor).revisions[r]?.state
       if (canonical(state) !== canonical(committed))
-        violated("G2", `attached shows ${canonical(state)} at revision ${r} of ${channel.actor}; committed was ${canonical(committed)}`)
+        violated(
+          "G2",
+          `attached shows ${canonical(state)} at revision ${r} of ${channel.actor}; committed was ${canonical(committed)}`,
+        )
     }
     if (resumed === "replay" && channel.pos === undefined) violated("G8", `a replay for a client without a position`)
     channel.at = resumed === "replay" ? channel.pos : r
@@ -177,16 +190,31 @@ export class Wiretap {
     const prev = frame["prev"] as number
     if (channel.at === undefined) violated("G8", `out before attached on ${channel.actor}`)
     if (prev !== channel.at || r <= prev)
-      violated("G8", `out to ${tapped.client} of ${channel.actor} goes from ${prev} to ${r}; the last one reached ${channel.at}`)
+      violated(
+        "G8",
+        `out to ${tapped.client} of ${channel.actor} goes from ${prev} to ${r}; the last one reached ${channel.at}`,
+      )
     const { revisions } = this.#oracle.history(channel.actor)
-    const events = ((frame["ev"] as [string, unknown][] | undefined) ?? []).map(([name, payload]) => [name, plain(payload)])
+    const events = ((frame["ev"] as [string, unknown][] | undefined) ?? []).map(([name, payload]) => [
+      name,
+      plain(payload),
+    ])
     if (canonical(events) !== canonical(revisions[r]?.events))
-      violated("G8", `out of ${channel.actor} at ${r} has events ${canonical(events)}; committed were ${canonical(revisions[r]?.events)}`)
-    if (channel.live && canonical(frame["pt"] === undefined ? undefined : plain(frame["pt"])) !== canonical(revisions[r]?.patches))
+      violated(
+        "G8",
+        `out of ${channel.actor} at ${r} has events ${canonical(events)}; committed were ${canonical(revisions[r]?.events)}`,
+      )
+    if (
+      channel.live &&
+      canonical(frame["pt"] === undefined ? undefined : plain(frame["pt"])) !== canonical(revisions[r]?.patches)
+    )
       violated("G8", `out of ${channel.actor} at ${r} has other patches than the turn`)
     for (const skipped of revisions.slice(prev + 1, r))
       if (skipped.events.length > 0 || (channel.live && skipped.patches !== undefined))
-        violated("G8", `out to ${tapped.client} of ${channel.actor} goes from ${prev} to ${r} and skips ${skipped.r} silently`)
+        violated(
+          "G8",
+          `out to ${tapped.client} of ${channel.actor} goes from ${prev} to ${r} and skips ${skipped.r} silently`,
+        )
     channel.at = r
   }
 
@@ -202,7 +230,10 @@ export class Wiretap {
     if (call.outcome !== undefined) this.repeated++
     // A call that changed nothing is not stored (DESIGN.md §5): sent again before its reply came, it runs again; the client takes one.
     if (call.outcome !== undefined && call.outcome !== outcome && call.name !== "idle")
-      violated("G3", `call ${c} of ${channel.sid} on ${channel.actor} was answered ${call.outcome}, and then ${outcome}`)
+      violated(
+        "G3",
+        `call ${c} of ${channel.sid} on ${channel.actor} was answered ${call.outcome}, and then ${outcome}`,
+      )
     call.outcome = outcome
     const r = frame["r"] as number
     const state = this.#oracle.history(channel.actor).revisions[r]?.state
@@ -213,13 +244,19 @@ export class Wiretap {
       err !== undefined
         ? refusal === "CALL_SKIPPED" ||
           (refusal === "FORBIDDEN" && !mayUse(channel.key, tapped.principal)) ||
-          (refused && refusal === (call.name === "refuse" ? "ACTOR_ERROR" : "INTERNAL") && !text.includes("a defect of"))
+          (refused &&
+            refusal === (call.name === "refuse" ? "ACTOR_ERROR" : "INTERNAL") &&
+            !text.includes("a defect of"))
         : call.name === "add" || call.name === "slow"
           ? state?.list[ok as number] === call.id
           : call.name === "idle"
             ? ok === `${state?.turns ?? 0} ${String(call.id)}`
             : call.name === "shout" && ok === call.id
-    if (!fits) violated("G3", `the reply to ${call.name}(${String(call.id)}) does not agree with revision ${r}: ${text.slice(0, 200)}`)
+    if (!fits)
+      violated(
+        "G3",
+        `the reply to ${call.name}(${String(call.id)}) does not agree with revision ${r}: ${text.slice(0, 200)}`,
+      )
   }
 
   #answer(channel: Channel, frame: Json, tapped: Tapped): void {
@@ -229,10 +266,16 @@ export class Wiretap {
     const told = canonical(plain(frame["ok"]))
     const committed = canonical(looked(this.#oracle.history(channel.actor).revisions[r]?.state))
     if (told !== committed)
-      violated("G2", `an answer to ${tapped.client} says ${told} at revision ${r} of ${channel.actor}; committed was ${committed}`)
+      violated(
+        "G2",
+        `an answer to ${tapped.client} says ${told} at revision ${r} of ${channel.actor}; committed was ${committed}`,
+      )
     const floor = this.#floors.get(`${channel.actor} ${channel.sid} ${q}`) ?? 0
     if (r < floor)
-      violated("G1", `an answer to ${tapped.client} is of revision ${r} of ${channel.actor}; ${floor} had been seen before it was asked`)
+      violated(
+        "G1",
+        `an answer to ${tapped.client} is of revision ${r} of ${channel.actor}; ${floor} had been seen before it was asked`,
+      )
   }
 }
 

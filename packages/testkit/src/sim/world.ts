@@ -187,6 +187,11 @@ export class World {
     }
   }
 
+  /** Timers of the product that a process has still before it. */
+  left(process: Process): number {
+    return this.#heap.filter((one) => one.process === process && one.kind === "timer" && !one.undone).length
+  }
+
   kill(process: Process): void {
     process.state = "dead"
     process.backlog.length = 0
