@@ -361,6 +361,16 @@ export class Session {
     )
   }
 
+  /** The `n`th frame of this type to come on this socket. */
+  nth<T extends ServerFrame["t"]>(t: T, n: number): Promise<Extract<ServerFrame, { t: T }>> {
+    let seen = 0
+    return within(
+      10_000,
+      `${t} number ${n}`,
+      this.raw.find(t, () => ++seen === n),
+    )
+  }
+
   detached(): Promise<Extract<ServerFrame, { t: "detached" }>> {
     return within(10_000, "the attach ends", this.raw.find("detached"))
   }
