@@ -95,7 +95,7 @@ async function play(seed: number): Promise<Record<string, number>> {
     },
     refuse: () => {
       const until = clock.mono() + 500
-      world.refuseAttach = () => (clock.mono() < until ? new SojournError("IN_TRANSIT") : undefined)
+      world.refuseAttach = () => (clock.mono() < until ? new SojournError("NOT_FOUND_YET") : undefined)
     },
   }
   for (let step = 0; step < 300; step++) {

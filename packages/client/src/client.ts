@@ -283,8 +283,6 @@ class Core implements LinkHost, ConnectionOwner {
         return link.onAnswer(f)
       case "attached":
         return link.onAttached(f)
-      case "ticket":
-        return link.onTicket(f.ticket)
       case "moved":
         return link.onMoved(f)
       case "detached":

@@ -353,10 +353,6 @@ export class Link {
     this.#heard()
   }
 
-  onTicket(ticket: string): void {
-    this.#host.keepTicket(this, ticket)
-  }
-
   onMoved(f: Frame<"moved">): void {
     if (f.ticket !== undefined) this.#host.keepTicket(this, f.ticket)
     this.#again(new SojournError("MOVED", `the actor went to ${f.to}`), false)

@@ -12,7 +12,8 @@ import type { Body } from "./store.ts"
  *
  * An entry is all of a turn: the state's patches, the events it emitted and the session updates that make it exactly-once, so the
  * journal's tail is also the outbox from which a resuming client is replayed what it missed. The snapshot therefore carries the
- * recent entries along (`tail`): compaction does not shorten what can be resumed.
+ * recent entries along (`tail`): compaction does not shorten what can be resumed. No entry takes a session away: an expired one is left
+ * out of the next snapshot (`SessionTable.expire`).
  */
 export const formatVersion = 1
 
@@ -47,8 +48,6 @@ export interface Entry {
   readonly p?: Encoded
   readonly ev?: readonly (readonly [string, Encoded])[]
   readonly s?: readonly SessionRecord[]
-  /** Sessions that expired. */
-  readonly x?: readonly string[]
 }
 
 interface StoredSnapshot {
@@ -141,7 +140,6 @@ export function mergeSessions(sessions: Map<string, SessionRecord>, entry: Entry
     const replies = [...(before?.y ?? []), ...update.y].filter(([c]) => c > update.a)
     sessions.set(update.id, { ...update, y: replies })
   }
-  for (const id of entry.x ?? []) sessions.delete(id)
 }
 
 /**

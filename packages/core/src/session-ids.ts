@@ -6,9 +6,9 @@ import type { Chance, Clock, Primitives } from "./ports.ts"
  * Session ids: `<random>.<mintedAt, base 36>.<mac>`. The MAC binds an id to a principal and to the time it was minted, so that any POP knows,
  * without a record, whether an id that it has never seen may still open a session.
  *
- * Why the time is in it: a session's dedupe record is dropped when the session expires. Were an id good for longer than any record of it
- * can be, a late retry would find no record and be applied again. `expired` is therefore strict by the clock skew on the opening side,
- * and a record is kept to at least `max(lastSeen, mintedAt) + sessionTtlMs`.
+ * Why the time is in it: an expired session's dedupe record is left out of the next snapshot. Were an id good for longer than any record
+ * of it can be, a late retry would find no record and be applied again. `expired` is therefore strict by the clock skew on the opening
+ * side, and a record is kept to at least `max(lastSeen, mintedAt) + sessionTtlMs`.
  */
 export interface SessionIds {
   mint(principalId: string): string

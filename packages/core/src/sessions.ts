@@ -25,7 +25,7 @@ export interface Session {
   readonly replies: Map<number, StoredReply>
   /** Replies not yet in any entry. */
   unwritten: number[]
-  /** Whether any stored form has this session at all: an unstored one that expires needs no entry. */
+  /** Whether any entry or snapshot may have this session: if none does, and it never applied a call, it goes with its client. */
   stored: boolean
 }
 
@@ -136,14 +136,15 @@ export class SessionTable {
     return this.#record(session, y)
   }
 
-  /** Sessions whose record may go: seen last, and minted, longer ago than their life; `attached` ones never. Removes them. */
-  expire(now: number, attached: (id: string) => boolean): string[] {
+  /**
+   * Removes the sessions that were minted, and last seen, longer ago than their life; `attached` ones never. Called when a snapshot is
+   * about to be written, which is then without them: expiry is no entry of its own, and a record may outlive its session until then.
+   */
+  expire(now: number, attached: (id: string) => boolean): void {
     const { sessionTtlMs, clockSkewMsMax } = this.#limits
-    const gone: string[] = []
     for (const s of this.#sessions.values())
-      if (Math.max(s.mintedAt, s.seen) + sessionTtlMs + 2 * clockSkewMsMax < now && !attached(s.id)) gone.push(s.id)
-    for (const id of gone) this.#sessions.delete(id)
-    return gone
+      if (Math.max(s.mintedAt, s.seen) + sessionTtlMs + 2 * clockSkewMsMax < now && !attached(s.id))
+        this.#sessions.delete(s.id)
   }
 
   /** A session that never applied a call leaves no trace. */

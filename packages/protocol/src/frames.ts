@@ -117,7 +117,6 @@ export type ServerFrame =
       readonly r: number
       readonly ok?: Encoded
       readonly err?: WireError
-      readonly relaxed?: boolean
     }
   | {
       readonly t: "answer"
@@ -136,7 +135,6 @@ export type ServerFrame =
       readonly ev?: readonly (readonly [string, Encoded])[]
       readonly pt?: Encoded
     }
-  | { readonly t: "ticket"; readonly ch: number; readonly ticket: string }
   /** The actor went to another POP: attach again, on this socket or a nearer one. */
   | { readonly t: "moved"; readonly ch: number; readonly to: string; readonly e: number; readonly ticket?: string }
   /** The attach ended or was refused: `err.retry` says what to do. */
