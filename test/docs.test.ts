@@ -175,8 +175,12 @@ test("README.md's example runs, and prints what README.md says", { timeout: 60_0
   const running = new Set<ChildProcess>()
   /** `first`: its first line, or that it ended; `all`: every line, once it has ended. Killed with the test. */
   const start = (...args: readonly string[]): { first: Promise<string>; all: Promise<readonly string[]> } => {
-    const options = { cwd: folder, stdio: ["ignore", "pipe", "inherit"], killSignal: "SIGKILL", signal } as const
-    const child = spawn(process.execPath, ["--conditions=sojourn-source", ...args], options)
+    const child = spawn(process.execPath, ["--conditions=sojourn-source", ...args], {
+      cwd: folder,
+      stdio: ["ignore", "pipe", "inherit"],
+      killSignal: "SIGKILL",
+      signal,
+    })
     running.add(child)
     const lines: string[] = []
     const reader = createInterface({ input: child.stdout })
