@@ -1,8 +1,9 @@
 import { resolve } from "node:path"
 import { parseArgs } from "node:util"
 import { startCluster, type Cluster } from "@sojourn/testkit"
-import { clientRttMs, meshRttMs, nearestPop, readAtlas, type Atlas } from "./atlas.ts"
+import { clientRttMs, meshRttMs, nearestPop, placeAt, readAtlas, type Atlas } from "./atlas.ts"
 import { PortInUse, servePage, type PageServer } from "./page-server.ts"
+import { warmUp } from "./warm-up.ts"
 import type { World } from "./world.ts"
 
 /**
@@ -109,6 +110,7 @@ async function main(): Promise<void> {
     await page.close()
     throw cause
   }
+  await warmUp(atlas.pops.map(({ id }) => cluster.url(id, placeAt(atlas, id).id)))
   page.serveWorld(worldOf(atlas, cluster))
   process.stdout.write(`\nSojourn notebook: http://127.0.0.1:${page.port}\n\nCtrl+C ends everything.\n`)
 }

@@ -8,6 +8,7 @@ import { summary, tableHead, tableRow, type LegResult } from "./travel-report.ts
 import { travelOptions, usage, type TravelOptions } from "./travel-options.ts"
 import { Traveller } from "./traveller.ts"
 import { typing } from "./typist.ts"
+import { warmUp } from "./warm-up.ts"
 
 /**
  * `npm run travel`: a client goes from POP to POP and calls all the while; in the end its own account is compared with what the actor's
@@ -18,8 +19,6 @@ const clientRttFixedMs = 10
 const staySeconds = 1
 const pings = 9
 const firstReplyMsMax = 60_000
-const warmLaps = 4
-const warmCalls = 25
 
 /** Round trips through the proxies, measured while nothing else goes on. */
 interface Lines {
@@ -40,29 +39,6 @@ async function measure(cluster: Cluster, places: ReadonlyMap<string, string>): P
     client: (pop) => trips.get(pop) ?? Number.NaN,
     mesh: (a, b) => (a === b ? 0 : (trips.get([a, b].sort().join(" ")) ?? Number.NaN)),
   }
-}
-
-/**
- * Processes that have just started run their first moves slowly, before the engine has compiled them. Another traveller goes round first, so
- * that what is measured is POPs as they are a second later.
- */
-async function warmUp(cluster: Cluster, places: ReadonlyMap<string, string>, seed: number): Promise<void> {
-  const [first = ""] = cluster.pops
-  const traveller = new Traveller({
-    url: cluster.url(first, places.get(first)),
-    key: `warm-up-${seed}`,
-    edits: typing(seeded(seed)),
-    start: "",
-    live: true,
-    ticketFor: (ticket) => ticket,
-  })
-  for (let lap = 0; lap < warmLaps; lap++)
-    for (const pop of cluster.pops) {
-      await traveller.switchTo(cluster.url(pop, places.get(pop))).firstReply
-      for (let i = 0; i < warmCalls; i++) traveller.call()
-      await traveller.quiet()
-    }
-  await traveller.close()
 }
 
 class Travel {
@@ -284,7 +260,7 @@ async function main(): Promise<void> {
   })
   await using cluster = await startPops(atlas, options, folder)
   const places = new Map(atlas.pops.map(({ id }) => [id, placeAt(atlas, id).id]))
-  await warmUp(cluster, places, options.seed)
+  await warmUp(cluster.pops.map((pop) => cluster.url(pop, places.get(pop))))
   const lines = await measure(cluster, places)
   say(
     `${atlas.pops.length} POPs, ${legs.length} legs, ${options.rate} calls a second, seed ${options.seed}; times in ms`,

@@ -28,14 +28,21 @@ export function createTimeline(): Timeline {
     show(times) {
       const floorMs = times.clientRttMs + times.meshRttMs
       const replyMs = times.replyMs - times.helloMs
-      sum.textContent = `${times.from} → ${times.to}: ${ms(replyMs)} from hello to first reply`
+      const way = wayOf(times)
+      sum.textContent = `${way}: ${ms(replyMs)} from hello to first reply`
       box.replaceChildren(chart(times))
-      past.unshift({ way: `${times.from} → ${times.to}`, replyMs, floorMs })
+      past.unshift({ way, replyMs, floorMs })
       past.length = Math.min(past.length, historyMax)
       const longest = Math.max(...past.map((one) => Math.max(one.replyMs, one.floorMs)))
       history.replaceChildren(...past.map((one) => entry(one, 100 / longest)))
     },
   }
+}
+
+/** Another place may have the same POP, and the owner may keep the notebook and serve by relay. */
+function wayOf({ from, to, moved }: LegTimes): string {
+  if (from === to) return `still ${to}`
+  return moved === undefined ? `${from} by ${to}` : `${from} → ${to}`
 }
 
 interface Past {
