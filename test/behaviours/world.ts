@@ -1,6 +1,6 @@
 // The matrix that the behaviours run over, and one world of it: real POPs in this process, on loopback sockets, with a seam around each
 // store, a tap in the mesh and a proxy before each POP. What a crash leaves of a POP is its disk: a memory disk or an LMDB folder.
-import { createClient, type Client, type ClientLimits, type ClientOptions } from "@sojourn/client"
+import { createClient, type Client, type ClientOptions } from "@sojourn/client"
 import {
   memory,
   memoryDisk,
@@ -28,6 +28,7 @@ import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { describe, test } from "node:test"
 import { makeApp, newProbe, type App, type Probe } from "./app.ts"
+import { quickClient, quickLimits } from "./limits.ts"
 
 export type StoreKind = "memory" | "lmdb"
 const storeKinds: readonly StoreKind[] = ["memory", "lmdb"]
@@ -38,26 +39,6 @@ export interface WorldOptions {
   readonly pops: number
   readonly limits?: Partial<Limits>
   readonly authenticate?: PopOptions<App["actors"]>["authenticate"]
-}
-
-/** Times that a test may have to wait out are short; bounds are the product's. */
-const quickLimits: Partial<Limits> = {
-  resendMs: 40,
-  resendMsMax: 160,
-  askMsMax: 400,
-  locateMsMax: 1_500,
-  drainMsMax: 2_000,
-  meshDialMsMin: 5,
-  meshDialMsMax: 40,
-  // An actor may follow its client at once, however recently another one called.
-  followQuietMs: 1,
-}
-const quickClient: Partial<ClientLimits> = {
-  callMs: 15_000,
-  firstRetryMsMax: 10,
-  retryMs: 10,
-  retryMsMax: 80,
-  ackMs: 20,
 }
 
 /** Rejects with what was waited for. The product's own bounds are far below. */

@@ -14,7 +14,7 @@ export { storeConformance } from "./store-conformance.ts"
 export type { HeldFlushes, StoreFixture } from "./store-conformance.ts"
 
 // Seams around real parts: a store that holds or fails what passes, a mesh that is read along, a client of bare frames.
-export { watchStore, writingOps } from "./behaviours/watch-store.ts"
+export { storeOps, watchStore } from "./behaviours/watch-store.ts"
 export type { StoreHold, StoreMatch, StoreOp, StorePoint, StoreStep, WatchedStore } from "./behaviours/watch-store.ts"
 export { createMeshTap } from "./behaviours/mesh-tap.ts"
 export type { MeshCatch, MeshMatch, MeshNote, MeshTap } from "./behaviours/mesh-tap.ts"

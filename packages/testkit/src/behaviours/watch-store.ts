@@ -6,23 +6,22 @@ import { SojournError, type Store } from "@sojourn/core"
  * the operation go on (`pass`), fails it, or ends the whole process as far as the store is concerned (`die`): the two points are what
  * makes an unknown outcome, since the caller of a failed operation cannot tell them apart.
  */
-export type StoreOp =
-  | "claim"
-  | "commit"
-  | "check"
-  | "pull"
-  | "install"
-  | "confirm"
-  | "learn"
-  | "load"
-  | "peek"
-  | "compact"
-  | "list"
-  | "peers"
-  | "rememberPeer"
-
-/** Operations that may change an actor's rows. */
-export const writingOps: readonly StoreOp[] = ["claim", "commit", "pull", "install", "confirm", "learn", "compact"]
+export const storeOps = [
+  "claim",
+  "commit",
+  "check",
+  "pull",
+  "install",
+  "confirm",
+  "learn",
+  "load",
+  "peek",
+  "compact",
+  "list",
+  "peers",
+  "rememberPeer",
+] as const
+export type StoreOp = (typeof storeOps)[number]
 
 export type StorePoint = "before" | "after"
 
