@@ -3,7 +3,7 @@
 import assert from "node:assert/strict"
 import { spawn, type ChildProcess } from "node:child_process"
 import { once } from "node:events"
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs"
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { createServer, type AddressInfo } from "node:net"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
@@ -20,6 +20,8 @@ after(() => rmSync(folder, { recursive: true, force: true }))
 
 interface Running {
   readonly child: ChildProcess
+  /** Resolves with the next line of its output that matches. */
+  line(pattern: RegExp): Promise<RegExpExecArray>
   /** Resolves with the page's URL, or rejects with what was printed when the program ended without one. */
   readonly url: Promise<string>
   readonly ended: Promise<{ readonly how: number | string; readonly err: string }>
@@ -34,15 +36,18 @@ function start(...args: string[]): Running {
   let err = ""
   child.stderr.on("data", (chunk: Buffer) => (err += String(chunk)))
   const ended = once(child, "close").then(([code, signal]) => ({ how: (signal ?? code) as number | string, err }))
-  const url = new Promise<string>((resolve, reject) => {
-    createInterface(child.stdout).on("line", (line) => {
-      const found = /^Sojourn notebook: (http:\S+)$/.exec(line)?.[1]
-      if (found !== undefined) resolve(found)
+  const lines = createInterface(child.stdout)
+  const line = (pattern: RegExp): Promise<RegExpExecArray> =>
+    new Promise((resolve, reject) => {
+      lines.on("line", (text) => {
+        const found = pattern.exec(text)
+        if (found !== null) resolve(found)
+      })
+      void ended.then(({ how }) => reject(new Error(`npm start ended with ${how}: ${err}`)))
     })
-    void ended.then(({ how }) => reject(new Error(`npm start ended with ${how}: ${err}`)))
-  })
+  const url = line(/^Sojourn notebook: (http:\S+)$/).then((found) => found[1] ?? "")
   url.catch(() => undefined)
-  return { child, url, ended }
+  return { child, line, url, ended }
 }
 
 describe("npm start", () => {
@@ -90,6 +95,33 @@ describe("npm start", () => {
     third.child.kill("SIGTERM")
     assert.equal((await third.ended).how, "SIGTERM")
   })
+
+  test(
+    "a POP that is killed from outside comes back with what it had acknowledged (C61)",
+    { skip: !existsSync("/proc/self/task") && "finds the POPs' processes in /proc" },
+    async () => {
+      const running = start("--port", "0", "--data", join(folder, "killed"))
+      const world = (await (await fetch(`${await running.url}/world.json`)).json()) as World
+      const place = world.places[0]!
+      await using client = createClient<App>({ url: place.lines[place.nearest]!.url, token: "reader" })
+      const notebook = client.notebook.get(`killed~${place.nearest}`)
+      await notebook.edit("w", 1, 0, [[0, 0, "before"]])
+      const { pid } = running.child
+      const children = readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8").trim().split(" ").map(Number)
+      const pops = children.filter((child) => readFileSync(`/proc/${child}/cmdline`, "utf8").includes("pop.ts"))
+      assert.equal(pops.length, 3)
+      // Which one is which POP only their output tells: all of them, then.
+      const back = world.pops.map(({ id }) => running.line(new RegExp(`^POP ${id} is back`)))
+      for (const pop of pops) process.kill(pop, "SIGKILL")
+      const edit = notebook.edit("w", 2, 0, [[6, 0, " and after"]])
+      await Promise.all(back)
+      await edit
+      const report = await notebook.query.report("w")
+      assert.deepEqual([report.text, report.tally?.runs], ["before and after", [[1, 2]]])
+      running.child.kill("SIGINT")
+      await running.ended
+    },
+  )
 
   test("a busy port is said at once, with the way out", async () => {
     const taken = createServer()
