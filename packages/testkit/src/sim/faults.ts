@@ -83,6 +83,7 @@ export class Faults {
   readonly #armed = new Set<string>()
   /** Processes that were replaced while they stalled, and still run. */
   readonly #replaced = new Set<Process>()
+  readonly #shared = new Set<string>()
 
   constructor(options: FaultOptions) {
     this.#options = options
@@ -145,7 +146,7 @@ export class Faults {
     cluster.crash(pop, machine)
     if (machine) for (const process of [...this.#replaced]) if (process.name.startsWith(`${pop}.`)) this.#end(process)
     this.#later(random.happens(0.3) ? random.between(5_000, 30_000) : random.between(10, 2_000), () => {
-      if (this.#active && !cluster.pop(pop).up) cluster.start(pop)
+      if (!cluster.pop(pop).up) cluster.start(pop)
     })
   }
 
@@ -239,6 +240,7 @@ export class Faults {
         this.#did(kind, `${process.name} stalls and is replaced`)
         world.stall(process)
         this.#replaced.add(process)
+        this.#shared.add(pop)
         this.#later(random.between(0, 3_000), () => {
           if (this.#active && process.state !== "dead" && cluster.pop(pop).process === process) cluster.start(pop)
         })
@@ -332,6 +334,11 @@ export class Faults {
       if (!pop.up) cluster.start(pop.id)
     }
     for (const process of [...this.#replaced]) this.#end(process)
+    // What a process granted while another of its POP was running is sent again by whichever starts next: a store is listed at start only.
+    for (const pop of this.#shared) {
+      cluster.crash(pop, false)
+      cluster.start(pop)
+    }
     for (const visitor of visitors()) world.resume(visitor.process)
   }
 }

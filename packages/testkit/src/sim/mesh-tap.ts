@@ -4,14 +4,19 @@
  */
 const decoder = new TextDecoder()
 
-function head(bytes: Uint8Array): { readonly t?: string } {
-  const length = new DataView(bytes.buffer, bytes.byteOffset).getUint32(1)
-  return JSON.parse(decoder.decode(bytes.subarray(5, 5 + length))) as { t?: string }
+export interface MeshHead {
+  readonly t?: string
+  readonly [field: string]: unknown
 }
 
-/** The type of a whole message; undefined for a chunk or a frame of the link's own. */
-export function meshType(bytes: Uint8Array): string | undefined {
-  return bytes[0] === 2 ? head(bytes).t : undefined
+function head(bytes: Uint8Array): MeshHead {
+  const length = new DataView(bytes.buffer, bytes.byteOffset).getUint32(1)
+  return JSON.parse(decoder.decode(bytes.subarray(5, 5 + length))) as MeshHead
+}
+
+/** The head of a whole message; undefined for a chunk or a frame of the link's own. */
+export function meshHead(bytes: Uint8Array): MeshHead | undefined {
+  return bytes[0] === 2 ? head(bytes) : undefined
 }
 
 export function meshDescribe(bytes: Uint8Array): string {

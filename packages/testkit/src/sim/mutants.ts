@@ -101,4 +101,39 @@ export const mutants: readonly Mutant[] = [
       rewrite: (change) => (change.after.record.k === "GRANTED" ? { ...change.after, body: emptyBody } : undefined),
     },
   },
+  {
+    name: "no fence compare",
+    breaks: "every write compares epoch, fence and revision (M1, M2): a commit needs only an owner's record",
+    seedsMax: 60,
+    seams: {
+      rules: {
+        ...productRules,
+        commit: (record, fence, turns, h) =>
+          record?.k === "OWNED"
+            ? {
+                record: { ...record, v: fence.v + turns, h },
+                answer: { kind: "committed", v: fence.v + turns },
+              }
+            : productRules.commit(record, fence, turns, h),
+      },
+    },
+  },
+  {
+    name: "reads are not fenced",
+    breaks: "a read leaves only if a check begun after it passed (I4): the check always does",
+    seedsMax: 120,
+    seams: { rules: { ...productRules, check: () => true } },
+  },
+  {
+    name: "genesis anywhere",
+    breaks: "only the home creates (M11): every POP takes itself for it",
+    seedsMax: 5,
+    seams: {
+      rules: {
+        ...productRules,
+        claim: (record) => productRules.claim(record, true),
+        pull: (record, _home, to) => productRules.pull(record, true, to),
+      },
+    },
+  },
 ]

@@ -241,6 +241,23 @@ export class Oracle {
     void history
   }
 
+  /** A POP says this on the mesh: what it promises must be durable there (seal before transfer, install before CONFIRM and HOMEUPD). */
+  said(from: string, to: string, message: { readonly [field: string]: unknown }): void {
+    const { t, actor, e } = message
+    if (typeof actor !== "string" || typeof e !== "number") return
+    const record = this.record("durable", from, actor)
+    if (t === "GRANT" && (record === undefined || record.e < e || (record.k === "OWNED" && record.e === e)))
+      violated(
+        "G1",
+        `${from} sends ${to} a grant of epoch ${e} of ${actor}; durable is ${record ? describeRecord(record) : "nothing"}`,
+      )
+    if ((t === "CONFIRM" || t === "HOMEUPD") && (record === undefined || record.e < e))
+      violated(
+        "G4",
+        `${from} sends ${t} of epoch ${e} of ${actor}; durable is ${record ? describeRecord(record) : "nothing"}`,
+      )
+  }
+
   durable(change: Change): void {
     const history = this.history(change.actor)
     const { record } = change.after

@@ -4,7 +4,7 @@ import { Cluster, Pop } from "./cluster.ts"
 import { Disk, productRules, type Change, type DiskSeams } from "./disk.ts"
 import { Faults } from "./faults.ts"
 import { Ledger } from "./ledger.ts"
-import { meshType, meshDescribe } from "./mesh-tap.ts"
+import { meshHead, meshDescribe } from "./mesh-tap.ts"
 import type { Mutant } from "./mutants.ts"
 import { Network } from "./network.ts"
 import { Oracle, Violation, violated } from "./oracle.ts"
@@ -82,7 +82,9 @@ class Run {
   readonly #faults: Faults
   readonly #pops: readonly Pop[]
   readonly #keys: readonly string[]
+  /** Mean ms between a visitor's calls, and its calls between trips. */
   readonly #pace: number
+  readonly #wander: number
   readonly #tickets = new Map<string, string[]>()
   #visitors: Visitor[] = []
   readonly #gone: Visitor[] = []
@@ -107,6 +109,7 @@ class Run {
       return `${i}.${(members.length === 0 ? users : members).join("+")}${home}`
     })
     this.#pace = random.pick([60, 200, 200, 600, 1500])
+    this.#wander = random.pick([4, 10, 30])
     this.#cluster = new Cluster({
       world,
       network: this.#network,
@@ -146,6 +149,10 @@ class Run {
       meshChunkBytes: random.pick([700, 4_096, 65_536, 65_536]),
       followQuietMs: random.pick([200, 2_000, 10_000]),
       residentsMax: random.pick([1, 3, 10_000, 10_000]),
+      mailboxMax: random.pick([6, 1_024, 1_024]),
+      pendingTurnsMax: random.pick([1, 256]),
+      drainMsMax: random.pick([200, 5_000]),
+      turnMsMax: random.pick([1_500, 30_000]),
     }
   }
 
@@ -185,12 +192,18 @@ class Run {
     })
     this.#network.watch<Uint8Array>("mesh", {
       sent: (wire, end, bytes) => {
-        const t = meshType(bytes)
-        if (t === undefined) return
+        const head = meshHead(bytes)
+        const t = head?.t
+        if (head === undefined || t === undefined) return
         world.count(`mesh message: ${t}`)
+        const to = wire.ends[end === 0 ? 1 : 0].place
+        world.judge(() => {
+          this.#oracle.said(wire.ends[end].place, to, head)
+          this.#tap.relayed(wire, end, head)
+        })
         this.#faults.passed(`${t} sent`, wire.ends[end].place)
       },
-      tamper: (_wire, _end, bytes) => this.#faults.fate(meshType(bytes)),
+      tamper: (_wire, _end, bytes) => this.#faults.fate(meshHead(bytes)?.t),
       describe: meshDescribe,
     })
   }
@@ -211,6 +224,7 @@ class Run {
       oracle: this.#oracle,
       ledger: this.#ledger,
       pace: this.#pace,
+      tripMs: this.#pace * this.#wander,
       tickets: this.#tickets,
     })
     this.#visitors.push(visitor)

@@ -21,7 +21,9 @@ export interface VisitorOptions {
   readonly cluster: Cluster
   readonly oracle: Oracle
   readonly ledger: Ledger
+  /** Mean ms between calls and between trips. */
   readonly pace: number
+  readonly tripMs: number
   /** Tickets of all users, newest last: what an eavesdropper could have. */
   readonly tickets: Map<string, string[]>
 }
@@ -57,6 +59,13 @@ export class Visitor {
       url: clientUrl(this.at),
       token: () => `token ${this.user}`,
       clientId: name,
+      limits: this.#random.pick([
+        {},
+        {},
+        { windowCallsMax: 3, ackFrames: 2 },
+        { queueCallsMax: 5 },
+        { heartbeatMs: 5_000, attachMsMax: 5_000 },
+      ]),
       clock: world.clock(this.process),
       chance: new Random(world.seed, `client ${name}`).chance(),
       socket: (url, protocols, reader) => {
@@ -156,7 +165,7 @@ export class Visitor {
   }
 
   #nextTrip(): void {
-    this.#plan(this.#options.pace * 18, "", () => {
+    this.#plan(this.#options.tripMs, "", () => {
       this.travel(this.#random.pick([...this.#options.cluster.pops.keys()]))
       this.#nextTrip()
     })

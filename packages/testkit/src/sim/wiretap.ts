@@ -136,6 +136,26 @@ export class Wiretap {
       violated("G3", `call ${String(frame["c"])} of ${channel.sid} was ${String(known.id)} and is now ${String(id)}`)
   }
 
+  /** An owner's host sends this to a gateway at another POP: the output gate is the owner's, so it is judged here already. */
+  relayed(wire: Wire<Uint8Array>, end: 0 | 1, message: Json): void {
+    const { t, relay } = message
+    // The opener numbers its relays, for as long as the link lives.
+    const opened = (wire.note ??= [new Map(), new Map()]) as [Map<unknown, string>, Map<unknown, string>]
+    if (t === "RELAY_OPEN") opened[end].set(relay, message["actor"] as string)
+    if (t !== "FRAME" || message["dir"] !== "out") return
+    const actor = opened[end === 0 ? 1 : 0].get(relay)
+    const [from, to] = [wire.ends[end].place, wire.ends[end === 0 ? 1 : 0].place]
+    const frame = message["frame"] as Json
+    const r = frame["r"]
+    if (actor === undefined || typeof r !== "number") return
+    const { durable } = this.#oracle.history(actor)
+    if (r > durable)
+      violated(
+        "G2",
+        `${from} relays ${String(frame["t"])} of revision ${r} of ${actor} to ${to}; ${durable} is durable`,
+      )
+  }
+
   /** A gateway hands this frame to a client's socket. */
   leaves(wire: Wire<string>, text: string): void {
     const tapped = wire.note as Tapped
