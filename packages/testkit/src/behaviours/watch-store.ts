@@ -66,6 +66,8 @@ export interface WatchedStore extends Store {
   idle(): Promise<void>
   /** The process is gone: nothing reaches the engine from now on, nothing that is under way is answered but by a rejection. */
   die(): void
+  /** Resolves when the store is told to close. */
+  readonly closing: Promise<void>
   /** The store below. */
   readonly inner: Store
 }
@@ -83,6 +85,7 @@ export function watchStore(inner: Store): WatchedStore {
   let underWay = 0
   const death = Promise.withResolvers<never>()
   death.promise.catch(() => undefined)
+  const closing = Promise.withResolvers<void>()
   let dead = false
 
   const hold = (match: StoreMatch): Held => {
@@ -189,7 +192,11 @@ export function watchStore(inner: Store): WatchedStore {
     peers: () => through({ op: "peers", actor: undefined, args: [] }, () => inner.peers()),
     rememberPeer: (...args) =>
       through({ op: "rememberPeer", actor: undefined, args }, () => inner.rememberPeer(...args)),
-    close: () => inner.close(),
+    closing: closing.promise,
+    close: () => {
+      closing.resolve()
+      return inner.close()
+    },
   }
 }
 
