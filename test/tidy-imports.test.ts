@@ -1,5 +1,5 @@
-// Which package may import which (STYLE "Layout"): the arrows that keep the protocol and the core free of sockets, disks and
-// processes, so that the same code runs in a browser, on an edge runtime and in the simulator.
+// Which package may import which (CONTRIBUTING.md, "Layout"): the arrows that keep the protocol and the core free of
+// sockets, disks and processes, so that the same code runs in a browser, on an edge runtime and in the simulator.
 
 import assert from "node:assert/strict"
 import { test } from "node:test"

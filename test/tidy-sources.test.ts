@@ -1,5 +1,5 @@
-// What sources may not contain. The rules are STYLE's; each is checked on syntax trees, so that comments, strings, types and
-// injected values of the same name do not count, and each check is itself tested on a planted offence.
+// What sources may not contain (CONTRIBUTING.md, "Layout" and "Code"). Each rule is checked on syntax trees, so that comments, strings,
+// types and injected values of the same name do not count, and each check is itself tested on a planted offence.
 
 import assert from "node:assert/strict"
 import { basename } from "node:path"

@@ -5,7 +5,7 @@
  * durable, and, if it only read, that the ownership must be proved by a store operation begun after it was computed (a commit that
  * succeeds proves it as well as a check). Items leave in order, so a session sees its replies, events and state in order too.
  *
- * If the order "durable, then send" is swapped, a crash in between takes back what a client was told (HANDOFF.md §7.2, M10).
+ * If the order "durable, then send" is swapped, a crash in between takes back what a client was told (M10 in docs/handoff.md).
  */
 export class OutputGate {
   #items: { readonly revision: number; readonly proof: number; readonly send: () => void }[] = []

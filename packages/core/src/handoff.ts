@@ -1,6 +1,6 @@
 /**
  * The hand-off of one actor at one POP, as a pure step function: `step(state, input) → { state, effects }`. No clock, no promise, no
- * store and no network in it; `host.ts` performs the effects and feeds back what came of them.
+ * store and no network in it; `host.ts` performs the effects and feeds back what came of them. The protocol is in docs/handoff.md.
  *
  * What is decided here is only whom to ask and in which order. Safety does not rest on it: every message may be lost, repeated,
  * delayed or overtaken and every hint may be wrong, because the store's record (`record.ts`) decides each step atomically:
@@ -14,7 +14,7 @@
  *   ── CONFIRM ─────────────────▶ PTR(e+1,T), body dropped          done
  *   ── HOMEUPD ─────────▶ home: PTR, merged by the higher epoch     lookups through home take one more hop
  *
- * The five rules (HANDOFF.md §6.5) and where they live: a seal is irrevocable (`decidePull` has no way back, and nothing here reacts to
+ * The five rules (docs/handoff.md) and where they live: a seal is irrevocable (`decidePull` has no way back, and nothing here reacts to
  * a silent grantee but sending the GRANT again); the body stays until CONFIRM (`decideConfirm`), which is an effect of `installed` alone;
  * install only upward (`decideInstall`); everything that leaves passes fence and gate (`activation.ts`); only the home creates
  * (`home` in `decideClaim` and `decidePull`).
@@ -27,7 +27,7 @@
  *
  * A belief is routing advice in memory. It never reaches `learn`, which runs for CONFIRM and HOMEUPD of an installer alone.
  *
- * Not handled here: two processes of one POP (the store's fence does), relays themselves (`relay.ts`), modes D and R.
+ * Not handled here: two processes of one POP (the store's fence does), relays themselves (`relays.ts`), a lost disk.
  */
 import type { ErrorCode, WireError } from "@sojourn/protocol"
 import type { OwnershipRecord } from "./record.ts"

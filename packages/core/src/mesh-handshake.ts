@@ -18,7 +18,7 @@ import type { PeerMemory } from "./store.ts"
  * After the MACs hold, both sides compare, each for itself:
  *  - lists of homes: two lists would be two geneses of one actor, so the link is refused and both lists are named;
  *  - stores: a side whose store the other remembers under another id, or further along, has lost data. It is told (STORE_LOST) and
- *    refuses to serve; the other refuses the link. That is how a wiped or restored store is noticed (DESIGN.md §6).
+ *    refuses to serve; the other refuses the link. That is how a wiped or restored store is noticed (A5 in docs/handoff.md).
  *
  * Secrets rotate: any of the given ones is accepted, the first one signs. To rotate, add the new one last on every POP, then put it
  * first on every POP, then drop the old one.

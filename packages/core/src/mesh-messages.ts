@@ -1,7 +1,7 @@
 import type { AttachBody, ClientFrame, ServerFrame, WireError } from "@sojourn/protocol"
 
 /**
- * What POPs say to each other, under the names of HANDOFF.md §6.4. Every message may be lost, repeated, delayed or overtaken: each is
+ * What POPs say to each other (docs/handoff.md, "Messages"). Every message may be lost, repeated, delayed or overtaken: each is
  * safe to receive at any time, because the records of `record.ts` decide and not the conversation.
  *
  * `nonce` pairs an answer with the ask that is waiting for it, so that nobody waits for an answer that came; no safety rests on it.

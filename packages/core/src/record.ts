@@ -1,5 +1,5 @@
 /**
- * The ownership record and its transitions: the whole safety argument of Sojourn is in these few pure functions.
+ * The ownership record and its transitions: the whole safety argument of Sojourn is in these few pure functions, told in docs/handoff.md.
  *
  * For every actor exactly one record in the world is the token: an `OWNED(e)`, or a `GRANTED(e)` whose epoch is not yet installed. A
  * store holds at most one record an actor; each function below decides one store operation: it takes the record that the store holds
@@ -10,7 +10,7 @@
  *                                          ▲                                                        │
  *                                          └──────────────────── install(e' > e) ◀─────────────────┘
  *
- * What holds after every transition, and what breaks without it (HANDOFF.md §7.2 names the counterexamples):
+ * What holds after every transition, and what breaks without it (docs/handoff.md, "Broken rules"):
  *
  * - A seal is irrevocable: nothing takes GRANTED(e) back to OWNED but the install of a higher epoch (M3: two owners).
  * - The body stays with GRANTED until the grantee confirmed that its own copy is durable (M8, M9: state lost).
@@ -19,7 +19,7 @@
  * - Only the home creates: an actor without a record is OWNED(0), empty, at its home and PTR(0, home) elsewhere (M11: two owners).
  * - A pointer is merged by the higher epoch (M16: the actor cannot be found).
  *
- * Tombstones (PTR) are permanent, so `e > record.e` is the only guard that an install needs (HANDOFF.md §0.7, model-checked).
+ * Tombstones (PTR) are permanent, so `e > record.e` is the only guard that an install needs (model-checked: docs/handoff.md).
  *
  * Not handled here: whether the store keeps what it acknowledged. A store that takes back an acknowledged write breaks all of this
  * (M12) and must come back under a new POP id; peers notice it by its id and watermark.

@@ -160,7 +160,7 @@ export function checkOptions<D>(options: PopOptions<D>, nodeEnv: string | undefi
   }
 }
 
-/** A store that forgets cannot carry hand-offs: what it acknowledged and then lost would be two owners (HANDOFF.md, M12). */
+/** A store that forgets cannot carry hand-offs: what it acknowledged and then lost would be two owners (M12 in docs/handoff.md). */
 export function checkDurability(storage: StoreOpener, durability: "flushed" | "volatile", dev: boolean): void {
   if (durability === "volatile" && !dev)
     bad(

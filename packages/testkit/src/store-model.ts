@@ -2,9 +2,9 @@ import { emptyBody, type Body, type Fence, type OwnershipRecord, type Store } fr
 import fc from "fast-check"
 
 /**
- * A second, plain telling of the storage contract, from HANDOFF.md §6.3 and not from `record.ts`, to compare random sequences with; and
- * the generator of those. A command is symbolic (`the right fence`, `one epoch lower`), so that shrinking keeps it meaningful; it becomes
- * a concrete call against the model's state.
+ * A second, plain telling of the storage contract, by docs/handoff.md ("Operations of a store") and not by `record.ts`, to compare random
+ * sequences with; and the generator of those. A command is symbolic (`the right fence`, `one epoch lower`), so that shrinking keeps it
+ * meaningful; it becomes a concrete call against the model's state.
  */
 export type StoreCall = {
   [Op in "claim" | "commit" | "check" | "pull" | "install" | "confirm" | "learn" | "load" | "peek" | "compact"]: {
