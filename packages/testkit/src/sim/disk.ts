@@ -23,7 +23,7 @@ import { Process, type World } from "./world.ts"
  *
  * A crash of the process leaves its issued operations to chance: they vanish, or they land later, in the middle of its successor's
  * work. A crash of the machine also takes back every visible write that was not flushed, from some point of the log on; a torn last
- * write is one that the engine finds torn and drops. No durable write is ever taken back (HANDOFF.md §0.8).
+ * write is one that the engine finds torn and drops. No durable write is ever taken back (A3 in docs/handoff.md).
  *
  * The decisions are the product's own (`record.ts`), injected; everything else here is the simulator's.
  */

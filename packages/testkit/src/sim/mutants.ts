@@ -10,7 +10,7 @@ import { Process, type World } from "./world.ts"
  */
 export interface Mutant {
   readonly name: string
-  /** The rule that it breaks, and what HANDOFF.md §7.2 calls it. */
+  /** The rule that it breaks, and its number in docs/handoff.md. */
   readonly breaks: string
   /** Seeds within which it must be found. */
   readonly seedsMax: number

@@ -8,7 +8,7 @@ import type { Label, Process, World } from "./world.ts"
  * wire is one of which an end was never told.
  *
  * Between POPs a wire may also lose, repeat and overtake single messages where its `tamper` says so: the mesh's messages must be
- * safe under all of that (HANDOFF.md §6.1, A1), although TCP alone would never do it.
+ * safe under all of that (A1 in docs/handoff.md), although TCP alone would never do it.
  */
 export type Data = string | Uint8Array
 

@@ -10,7 +10,7 @@ import { canonical, read, Reading, type Turn } from "./stored.ts"
  * - epochs: a POP's only grow, and each epoch is installed once, at the POP it was granted to (I2);
  * - histories: each commit extends the last commit, its revisions have no gap, and its state follows from its patches; a snapshot, a
  *   sealed body and an installed body hold exactly the last committed state and every session's last call (I5, G1, G3, G4);
- * - order of the hand-off: a body is let go only when its installation is durable (rules 1 and 2 of DESIGN.md §6).
+ * - order of the hand-off: a body is let go only when its installation is durable (rules 1 and 2 in docs/handoff.md).
  */
 export class Violation extends Error {
   readonly rule: string

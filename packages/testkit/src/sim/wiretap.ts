@@ -248,7 +248,7 @@ export class Wiretap {
     this.replies++
     const outcome = canonical({ ok: frame["ok"], err })
     if (call.outcome !== undefined) this.repeated++
-    // A call that changed nothing is not stored (DESIGN.md §5): sent again before its reply came, it runs again; the client takes one.
+    // A call that changed nothing is not stored: sent again before its reply came, it runs again; the client takes one.
     if (call.outcome !== undefined && call.outcome !== outcome && call.name !== "idle")
       violated(
         "G3",
