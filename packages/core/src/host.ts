@@ -242,7 +242,7 @@ export class Host {
     } catch (error) {
       this.#endAttach(slot, att, this.#masked(slot.id, error))
     }
-    if (!att.open) slot.attached.delete(att.sid)
+    if (!att.open) this.#leave(slot, att, true)
   }
 
   /** Lets everyone who waits into the activation. */
@@ -265,7 +265,7 @@ export class Host {
           })
           continue
         }
-        if (!att.open) slot.attached.delete(att.sid)
+        if (!att.open) this.#leave(slot, att, true)
       } else if (att.status !== "local" || att.queue.length === 0) continue
       else att.queued = 0
       const queue = att.queue
@@ -319,10 +319,26 @@ export class Host {
     slot.inputs.push(input)
     if (slot.stepping) return
     slot.stepping = true
-    for (let next = slot.inputs.shift(); next; next = slot.inputs.shift()) this.#step(slot, next)
+    for (let next = slot.inputs.shift(); next; next = slot.inputs.shift()) {
+      try {
+        this.#step(slot, next)
+      } catch (error) {
+        this.#abandon(slot, next, error)
+      }
+    }
     slot.stepping = false
     if (slot.state.phase.at !== "asking") this.#endSearch(slot)
     this.#giveBack(slot)
+  }
+
+  /** An invariant of this code does not hold: this actor's activation is dropped, not the node. The store's record decides what is next. */
+  #abandon(slot: Slot, input: HandInput, error: unknown): void {
+    this.#event("invariant.broken", slot.id, { error, phase: slot.state.phase.at, input: input.type })
+    this.#endActivation(slot)
+    slot.state = restState
+    slot.incoming = undefined
+    const told = new SojournError("INVARIANT", `${slot.id} was dropped; the server's log says why`, { retryAfterMs: 500 })
+    for (const att of [...slot.attached.values()]) this.#endAttach(slot, att, told)
   }
 
   #step(slot: Slot, input: HandInput): void {
