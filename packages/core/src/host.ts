@@ -337,7 +337,9 @@ export class Host {
     this.#endActivation(slot)
     slot.state = restState
     slot.incoming = undefined
-    const told = new SojournError("INVARIANT", `${slot.id} was dropped; the server's log says why`, { retryAfterMs: 500 })
+    const told = new SojournError("INVARIANT", `${slot.id} was dropped; the server's log says why`, {
+      retryAfterMs: 500,
+    })
     for (const att of [...slot.attached.values()]) this.#endAttach(slot, att, told)
   }
 
