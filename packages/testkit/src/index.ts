@@ -20,3 +20,9 @@ export { createMeshTap } from "./behaviours/mesh-tap.ts"
 export type { MeshCatch, MeshMatch, MeshNote, MeshTap } from "./behaviours/mesh-tap.ts"
 export { connectRaw } from "./behaviours/raw-client.ts"
 export type { RawClient, RawOptions } from "./behaviours/raw-client.ts"
+
+// The whole-cluster simulation: several POPs and clients on a virtual clock, from one seed.
+export { run as simulateCluster } from "./sim/run.ts"
+export type { RunOptions as SimulationOptions, RunResult as SimulationResult } from "./sim/run.ts"
+export { mutants as plantedDefects } from "./sim/mutants.ts"
+export type { Mutant as PlantedDefect } from "./sim/mutants.ts"

@@ -28,7 +28,7 @@ function numberOf(name: string, text: string | undefined, otherwise: number): nu
   return value
 }
 
-export function report(result: RunResult, command: string): string {
+function report(result: RunResult, command: string): string {
   const { finding, seed, steps, digest } = result
   return finding === undefined
     ? `seed ${seed}: ${steps} steps, nothing found, digest ${digest}`
@@ -40,7 +40,7 @@ function addCounts(sum: Map<string, number>, counts: ReadonlyMap<string, number>
 }
 
 /** Every count by its name, the kinds of fault also where they never occurred. */
-export function countLines(counts: ReadonlyMap<string, number>): string[] {
+function countLines(counts: ReadonlyMap<string, number>): string[] {
   const all = new Map(counts)
   for (const kind of faultKinds) if (!all.has(`fault: ${kind}`)) all.set(`fault: ${kind}`, 0)
   return [...all].sort(([a], [b]) => (a < b ? -1 : 1)).map(([what, n]) => `  ${String(n).padStart(9)}  ${what}`)

@@ -66,6 +66,7 @@ export interface Change {
 }
 
 export interface DiskWatch {
+  issued?(op: Operation): void
   visible?(change: Change): void
   durable?(change: Change): void
   /** These were visible and are taken back, latest first. */
@@ -346,6 +347,7 @@ export class Disk {
       }
       issued.undo = world.plan(this.#engine, at - world.time, "disk", () => `${op} ${actor}`, take)
       mine?.add(issued)
+      this.#watch.issued?.(op)
     })
   }
 

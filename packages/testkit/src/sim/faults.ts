@@ -1,5 +1,5 @@
 import type { Cluster } from "./cluster.ts"
-import { noDiskFaults } from "./disk.ts"
+import { noDiskFaults, type DiskFaults } from "./disk.ts"
 import type { Fate, Network, Wire } from "./network.ts"
 import { Random } from "./random.ts"
 import { Process, type World } from "./world.ts"
@@ -38,6 +38,7 @@ export type FaultKind = (typeof faultKinds)[number]
 /** Moments of a hand-off, a turn and an activation at which a process is made to end: right then, with nothing after it. */
 const traps = [
   ...["claim", "commit", "pull", "install", "confirm", "learn", "compact"].flatMap((op) => [
+    `${op} issued`,
     `${op} visible`,
     `${op} durable`,
   ]),
@@ -96,7 +97,22 @@ export class Faults {
     if (this.kinds.includes("mesh messages lost")) this.#rates.lost = random.pick([0.02, 0.1, 0.3])
     if (this.kinds.includes("mesh messages twice")) this.#rates.twice = random.pick([0.05, 0.2, 0.5])
     if (this.kinds.includes("mesh messages late")) this.#rates.late = random.pick([0.05, 0.2])
+    if (this.kinds.includes("disk trouble"))
+      for (const { disk } of this.#options.cluster.pops.values()) Object.assign(disk.faults, this.#ailing())
     this.#next()
+  }
+
+  /** A disk that fails now and then, all the time: what lasts between the times when it fails often. */
+  #ailing(): DiskFaults {
+    const random = this.#random
+    return {
+      ...noDiskFaults(),
+      failBefore: random.pick([0, 0.003, 0.02]),
+      failAfter: random.pick([0, 0.003, 0.02]),
+      failLate: random.pick([0, 0.003, 0.02]),
+      slow: random.pick([0, 0.003, 0.01]),
+      slowFlush: random.pick([0, 0.005, 0.02]),
+    }
   }
 
   #next(): void {
@@ -288,7 +304,7 @@ export class Faults {
         faults.slow = random.pick([0, 0.02, 0.1])
         faults.slowFlush = random.pick([0, 0.05, 0.3])
         this.#later(this.#options.meanMs * random.between(1, 8), () =>
-          Object.assign(faults, { ...noDiskFaults(), full: faults.full }),
+          Object.assign(faults, { ...this.#ailing(), full: faults.full }),
         )
         return
       }

@@ -162,6 +162,7 @@ class Run {
     const oracle = this.#oracle
     const world = this.#world
     const disk = new Disk(world, pop, seams, {
+      issued: (op) => this.#faults.passed(`${op} issued`, pop),
       visible: (change: Change) => {
         world.judge(() => oracle.visible(change))
         this.#faults.passed(`${change.op} visible`, pop)
