@@ -147,7 +147,7 @@ export class Activation {
     this.#epoch = owner.epoch
     this.#fence = owner.fence
     this.#grant = owner.grant ? { grant: owner.grant, home: owner.home } : undefined
-    this.#sessions = new SessionTable(loaded.sessions.values(), ports.limits)
+    this.#sessions = new SessionTable(loaded.sessions.values(), ports.limits, () => this.#attachedIds())
     this.#tail = new Tail(loaded.tail, loaded.positions, ports.limits)
     this.#snapshotBytes = loaded.snapshotBytes
     this.#journalBytes = loaded.journalBytes
@@ -795,17 +795,21 @@ export class Activation {
     )
   }
 
+  #attachedIds(): Set<string> {
+    const ids = new Set<string>()
+    for (const att of this.#ports.attached()) ids.add(att.sid)
+    return ids
+  }
+
   #encodeSnapshot(): Uint8Array {
     pruneLeaves(this.#state, this.#tree)
-    const attached = new Set<string>()
-    for (const att of this.#ports.attached()) attached.add(att.sid)
-    this.#sessions.expire(this.#ports.clock.now(), (id) => attached.has(id))
+    this.#sessions.expire(this.#ports.clock.now())
     return encodeSnapshot(
       {
         revision: this.#revision,
         state: this.#state,
         sessions: this.#sessions.records(),
-        ...this.#tail.unacknowledged(attached, this.#ports.clock.now()),
+        ...this.#tail.unacknowledged(this.#attachedIds(), this.#ports.clock.now()),
       },
       this.#ports.primitives,
     )

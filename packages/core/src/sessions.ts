@@ -34,10 +34,13 @@ export type CallVerdict = "next" | "repeat" | "acknowledged" | "hole" | "too-man
 export class SessionTable {
   readonly #sessions = new Map<string, Session>()
   readonly #limits: Limits
+  readonly #attached: () => ReadonlySet<string>
   #dirty = false
 
-  constructor(records: Iterable<SessionRecord>, limits: Limits) {
+  /** `attached`: ids of the sessions that are attached now; those never expire. */
+  constructor(records: Iterable<SessionRecord>, limits: Limits, attached: () => ReadonlySet<string>) {
     this.#limits = limits
+    this.#attached = attached
     for (const record of records)
       this.#sessions.set(record.id, {
         id: record.id,
@@ -76,6 +79,8 @@ export class SessionTable {
     }
     if (expired(mintedAt, now, this.#limits.sessionTtlMs, this.#limits.clockSkewMsMax))
       throw new SojournError("SESSION_UNKNOWN", "the session's record has expired; start a new session")
+    // A refusal stores nothing, so no snapshot would ever come of it: room is made here.
+    if (this.#sessions.size >= this.#limits.sessionsPerActorMax) this.expire(now)
     if (this.#sessions.size >= this.#limits.sessionsPerActorMax)
       throw new SojournError(
         "SESSIONS_FULL",
@@ -137,13 +142,15 @@ export class SessionTable {
   }
 
   /**
-   * Removes the sessions that were minted, and last seen, longer ago than their life; `attached` ones never. Called when a snapshot is
-   * about to be written, which is then without them: expiry is no entry of its own, and a record may outlive its session until then.
+   * Removes the sessions that were minted, and last seen, longer ago than their life; attached ones never. Called when a snapshot is
+   * about to be written, which is then without them, and where the table is full: expiry is no entry of its own, and a stored record may
+   * outlive its session until the next snapshot.
    */
-  expire(now: number, attached: (id: string) => boolean): void {
+  expire(now: number): void {
     const { sessionTtlMs, clockSkewMsMax } = this.#limits
+    const attached = this.#attached()
     for (const s of this.#sessions.values())
-      if (Math.max(s.mintedAt, s.seen) + sessionTtlMs + 2 * clockSkewMsMax < now && !attached(s.id))
+      if (Math.max(s.mintedAt, s.seen) + sessionTtlMs + 2 * clockSkewMsMax < now && !attached.has(s.id))
         this.#sessions.delete(s.id)
   }
 

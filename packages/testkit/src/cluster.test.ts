@@ -73,7 +73,10 @@ describe("startCluster", () => {
       cluster.pops.map((pop) => String(cluster.pid(pop))),
     )
     assert.equal(new Set(pids).size, 3)
-    const config = JSON.parse(await ask(clientPort(cluster, "fra"), "config")) as { folder: string; mesh: { secret: string } }
+    const config = JSON.parse(await ask(clientPort(cluster, "fra"), "config")) as {
+      folder: string
+      mesh: { secret: string }
+    }
     assert.deepEqual(config, {
       id: "fra",
       region: "eu-central",

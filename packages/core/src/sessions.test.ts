@@ -1,0 +1,66 @@
+import assert from "node:assert/strict"
+import { describe, test } from "node:test"
+import { defaultLimits } from "./limits.ts"
+import { SessionTable } from "./sessions.ts"
+
+const limits = { ...defaultLimits, sessionsPerActorMax: 2, repliesPerSessionMax: 3 }
+const day = limits.sessionTtlMs
+const skew = limits.clockSkewMsMax
+
+function table(attached: string[] = []): SessionTable {
+  return new SessionTable([], limits, () => new Set(attached))
+}
+
+describe("a session table", () => {
+  test("judges a call by its number: next, repeated, acknowledged, past a hole, past the window (C49)", () => {
+    const t = table()
+    const s = t.open("s", "ann", 0, 0)
+    assert.equal(t.judge(s, 1, 0), "next")
+    assert.equal(t.judge(s, 1, 1), "repeat")
+    assert.equal(t.judge(s, 3, 1), "hole")
+    for (const c of [1, 2, 3]) t.applied(s, c, { r: c }, 0)
+    assert.equal(t.judge(s, 2, 0), "repeat")
+    assert.equal(t.judge(s, 4, 0), "too-many")
+    t.acknowledge(s, 2)
+    assert.equal(t.judge(s, 2, 0), "acknowledged")
+    assert.equal(t.judge(s, 4, 0), "next")
+  })
+
+  test("takes a client's word for calls whose replies it has: calls that changed nothing leave no record", () => {
+    const t = table()
+    const s = t.open("s", "ann", 0, 0)
+    t.acknowledge(s, 5)
+    assert.equal(t.judge(s, 5, 0), "acknowledged")
+    assert.equal(t.judge(s, 6, 0), "next")
+  })
+
+  test("gives an entry the replies that no entry had, and drops what the client acknowledged", () => {
+    const t = table()
+    const s = t.open("s", "ann", 0, 0)
+    t.applied(s, 1, { r: 1 }, 5)
+    t.applied(s, 2, { r: 1 }, 6)
+    t.acknowledge(s, 1)
+    assert.deepEqual(t.update(s), { id: "s", w: "ann", m: 0, n: 6, l: 2, a: 1, y: [[2, { r: 1 }]] })
+    assert.deepEqual(t.update(s).y, [])
+    assert.deepEqual([...t.records()][0]?.y, [[2, { r: 1 }]])
+  })
+
+  test("is no other principal's, and opens nothing whose record may have expired", () => {
+    const t = table()
+    t.open("s", "ann", 0, 0)
+    assert.throws(() => t.open("s", "bob", 0, 0), { code: "SESSION_UNKNOWN" })
+    assert.throws(() => t.open("old", "ann", 0, day - skew), { code: "SESSION_UNKNOWN" })
+  })
+
+  test("a full table refuses by name and evicts nobody who may come back; expired sessions make room", () => {
+    const t = table(["watcher"])
+    t.open("watcher", "ann", 0, 0)
+    t.open("gone", "ann", 0, 0)
+    assert.throws(() => t.open("third", "ann", day, day), { code: "SESSIONS_FULL" })
+    const later = day + 2 * skew + 1
+    t.open("third", "ann", later, later)
+    assert.equal(t.get("gone"), undefined)
+    assert.ok(t.get("watcher"), "attached, however long it is silent")
+    assert.throws(() => t.open("fourth", "ann", later, later), { code: "SESSIONS_FULL" })
+  })
+})
