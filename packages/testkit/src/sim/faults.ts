@@ -30,6 +30,9 @@ export const faultKinds = [
   "mesh messages lost",
   "mesh messages twice",
   "mesh messages late",
+  "relayed frames lost",
+  "relayed frames twice",
+  "relayed frames late",
   "client reload",
 ] as const
 
@@ -49,8 +52,8 @@ const traps = [
   "attached sent",
 ]
 
-/** Whose loss, repetition and overtaking the protocol promises to bear; relayed frames keep the order of their link. */
-const tampered = new Set([
+/** What a hand-off consists of: any of it may be lost, repeated and overtaken. */
+const handOff = new Set([
   "PULL",
   "GRANT",
   "MOVED",
@@ -62,6 +65,8 @@ const tampered = new Set([
   "HOMEUPD",
   "HOMEUPD_ACK",
 ])
+/** What a relay consists of. Its link keeps it in order and whole; where it did not, numbers would show it. */
+const relayed = new Set(["RELAY_OPEN", "FRAME", "RELAY_CLOSE"])
 
 export interface FaultOptions {
   readonly world: World
@@ -79,6 +84,7 @@ export class Faults {
   readonly #random: Random
   readonly #hand = new Process("fault")
   #rates = { lost: 0, twice: 0, late: 0 }
+  #relayRates = { lost: 0, twice: 0, late: 0 }
   #active = true
   /** What ends the process that does it next. */
   readonly #armed = new Set<string>()
@@ -97,6 +103,10 @@ export class Faults {
     if (this.kinds.includes("mesh messages lost")) this.#rates.lost = random.pick([0.02, 0.1, 0.3])
     if (this.kinds.includes("mesh messages twice")) this.#rates.twice = random.pick([0.05, 0.2, 0.5])
     if (this.kinds.includes("mesh messages late")) this.#rates.late = random.pick([0.05, 0.2])
+    // Rarer: each breaks a relay, and half of the runs keep theirs whole so that outputs are judged at the gateway as well.
+    if (random.happens(0.5))
+      for (const how of ["lost", "twice", "late"] as const)
+        if (this.kinds.includes(`relayed frames ${how}`)) this.#relayRates[how] = random.pick([0.005, 0.02, 0.1])
     if (this.kinds.includes("disk trouble"))
       for (const { disk } of this.#options.cluster.pops.values()) Object.assign(disk.faults, this.#ailing())
     this.#next()
@@ -119,27 +129,36 @@ export class Faults {
     const ms = -Math.log(1 - this.#random.unit()) * this.#options.meanMs
     this.#options.world.plan(this.#hand, ms, "world", "", () => {
       if (!this.#active) return
-      const sudden = this.kinds.filter((kind) => !kind.startsWith("mesh messages"))
+      const sudden = this.kinds.filter((kind) => !/^(mesh messages|relayed frames) /.test(kind))
       if (sudden.length > 0) this.#strike(this.#random.pick(sudden))
       this.#next()
     })
   }
 
+  /** Whether relays lose, repeat or reorder frames in this run. */
+  get frayed(): boolean {
+    const { lost, twice, late } = this.#relayRates
+    return lost + twice + late > 0
+  }
+
   /** The fate of one whole mesh message. `t`: its type, undefined for chunks and the link's own frames. */
   fate(t: string | undefined): Fate {
-    if (!this.#active || t === undefined || !tampered.has(t)) return "pass"
+    if (!this.#active || t === undefined) return "pass"
+    const what = handOff.has(t) ? "mesh messages" : relayed.has(t) ? "relayed frames" : undefined
+    if (what === undefined) return "pass"
     const roll = this.#random.unit()
-    const { lost, twice, late } = this.#rates
+    const { lost, twice, late } = what === "mesh messages" ? this.#rates : this.#relayRates
     const { world } = this.#options
-    const hit = (kind: FaultKind, fate: Fate): Fate => {
+    const hit = (how: "lost" | "twice" | "late", fate: Fate): Fate => {
+      const kind = `${what} ${how}` as const
       world.count(`fault: ${kind}`)
       world.count(`fault: ${kind}: ${t}`)
       world.tell("fault", () => `${kind}: ${t}`)
       return fate
     }
-    if (roll < lost) return hit("mesh messages lost", "drop")
-    if (roll < lost + twice) return hit("mesh messages twice", "twice")
-    if (roll < lost + twice + late) return hit("mesh messages late", "late")
+    if (roll < lost) return hit("lost", "drop")
+    if (roll < lost + twice) return hit("twice", "twice")
+    if (roll < lost + twice + late) return hit("late", "late")
     return "pass"
   }
 

@@ -127,6 +127,7 @@ class Run {
       meanMs: this.#pace * random.pick([2, 5, 15]),
     })
     this.#watch()
+    this.#tap.frayed = () => this.#faults.frayed
     const served = users.filter((user) => this.#keys.some((key) => mayUse(key, user)))
     const devices = Array.from({ length: 2 + random.int(5) }, () => random.pick(served))
     if (random.happens(0.4)) devices[0] = "mallory"

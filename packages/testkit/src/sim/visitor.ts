@@ -123,7 +123,9 @@ export class Visitor {
   }
 
   start(): void {
-    for (const key of this.#options.keys) if (mayUse(key, this.user)) this.#listen(key)
+    for (const key of this.#options.keys)
+      if (mayUse(key, this.user)) this.#listen(key)
+      else this.#pry(key)
     this.#nextCall()
     this.#nextTrip()
   }
@@ -147,6 +149,16 @@ export class Visitor {
     handle.on("added", (payload) => world.judge(() => observer.event("added", payload)))
     handle.on("shouted", (payload) => world.judge(() => observer.event("shouted", payload)))
     if (this.#random.happens(0.7)) handle.state.subscribe((state) => world.judge(() => observer.state(state)))
+  }
+
+  /** Listens to an actor that it may not use: it must hear nothing. */
+  #pry(key: string): void {
+    const handle = this.client.ledger.get(key)
+    const heard = (what: string): void =>
+      this.#options.world.judge(() => violated("G5", `${this.user} heard ${what} of ${key}`))
+    handle.on("added", () => heard("an event"))
+    handle.on("shouted", () => heard("an event"))
+    if (this.#random.happens(0.5)) handle.state.subscribe(() => heard("the state"))
   }
 
   #plan(meanMs: number, label: string, run: () => void): void {
