@@ -49,7 +49,8 @@ const steps: readonly Step[] = [
 /** From the restart to the last reply: searches, re-sent grants and reconnects of this world, on a busy machine. */
 const recoveryMsMax = 8_000
 
-async function killAt(world: World, step: Step, victims: readonly string[], key: string): Promise<void> {
+/** `late`: they die only when all that they had sent by then has arrived. */
+async function killAt(world: World, step: Step, victims: readonly string[], late: boolean, key: string): Promise<void> {
   const actor = `ledger/${key}`
   const [bos, fra, nrt] = ["bos", "fra", "nrt"].map((id) => world.seat(id)) as [Seat, Seat, Seat]
   const alice = world.client("alice", bos)
@@ -72,6 +73,9 @@ async function killAt(world: World, step: Step, victims: readonly string[], key:
     return ledger.add(id)
   })
   await within(10_000, `the moment comes: ${step.name}`, moment.reached)
+  if (late)
+    for (const from of [bos, fra])
+      for (const to of [bos, fra, nrt]) if (from !== to) await within(5_000, "a read", world.tap.read(from.id, to.id))
   await Promise.all(victims.map((id) => world.seat(id).crash()))
   moment.undo()
   await world.start(...victims)
@@ -96,14 +100,16 @@ for (const store of ["memory", "lmdb"] as const)
   describe(`C19 a POP killed at any step of a move loses nothing acknowledged, doubles nothing, and the actor is served again (${store}, 3 POPs)`, () => {
     let count = 0
     for (const step of steps)
-      for (const [who, victims] of [
-        ["the source", ["bos"]],
-        ["the target", ["fra"]],
-        ["both", ["bos", "fra"]],
+      for (const [who, victims, late] of [
+        ["the source", ["bos"], false],
+        ["the target", ["fra"], false],
+        ["the target, a little later,", ["fra"], true],
+        ["both", ["bos", "fra"], false],
+        ["both, a little later,", ["bos", "fra"], true],
       ] as const)
         test(`C19 ${who} killed ${step.name} (${store})`, { timeout: 60_000 }, async () => {
           await using world = await createWorld({ store, pops: 3 })
-          await killAt(world, step, victims, `c19-${++count}~nrt`)
+          await killAt(world, step, victims, late, `c19-${++count}~nrt`)
         })
   })
 

@@ -517,6 +517,8 @@ behaviour(
         log.filter((line, i) => line.startsWith("event") || log[i - 1]?.startsWith("event")),
         expected,
       )
+      for (let i = 0; i < 10; i++)
+        assert.ok(log.indexOf(`event t${i}`) < log.indexOf(`state t${i}`), `t${i}: its event before its state`)
       assert.deepEqual(ledger.state.get(), await ledger.query.whole())
     }
   },
