@@ -1,17 +1,20 @@
-import { SojournError, type MoveReport, type WireError } from "@sojourn/protocol"
+import { SojournError, type WireError } from "@sojourn/protocol"
 import { Activation, type Attached } from "./activation.ts"
-import { definitionOf, type App, type ErasedDefinition } from "./actor.ts"
+import { definitionOf, type App } from "./actor.ts"
 import { homeOf, parseAddress } from "./address.ts"
+import { Beliefs } from "./beliefs.ts"
 import { HostAttach, waitingFramesMax, type AttachRequest, type SessionFrame } from "./attach.ts"
-import { restState, step, type Ask, type HandEffect, type HandInput, type HandState, type Pull } from "./handoff.ts"
+import { restState, step, type Ask, type HandEffect, type HandInput, type Pull } from "./handoff.ts"
 import { readBody } from "./journal.ts"
 import type { Limits } from "./limits.ts"
 import { packBody, unpackBody } from "./mesh-codec.ts"
 import type { MeshMessage } from "./mesh-messages.ts"
-import type { Chance, Clock, EventSink, Primitives, Undo } from "./ports.ts"
+import type { Chance, Clock, EventSink, Primitives } from "./ports.ts"
+import { Residents } from "./residents.ts"
 import { Relays } from "./relays.ts"
 import { Resend } from "./resend.ts"
-import type { Body, Grant, PullAnswer, Store } from "./store.ts"
+import type { Body, Grant, Store } from "./store.ts"
+import { isSpent, newSlot, type Slot } from "./slot.ts"
 import type { Tickets } from "./tickets.ts"
 
 /**
@@ -38,62 +41,23 @@ export interface HostOptions {
   linked(pop: string): boolean
 }
 
-interface Slot {
-  readonly id: string
-  readonly def: ErasedDefinition
-  readonly home: string
-  state: HandState
-  readonly inputs: HandInput[]
-  stepping: boolean
-  activation: Activation | undefined
-  /** The grant that `install` is to write. */
-  incoming: Incoming | undefined
-  /** What the last seal gave: sent by the `grant` effect. */
-  sealed: Extract<PullAnswer, { kind: "grant" }> | undefined
-  readonly attached: Map<string, HostAttach>
-  search: Search | undefined
-  report: MoveReport | undefined
-  askTimer: Undo | undefined
-  /** Store operations that answer others' PULLs while nothing else goes on: what they bring must find this slot again. */
-  answering: number
-  /** Durable revision at which the last activation here ended: sessions that stayed attached have seen no further. */
-  left: number | undefined
-}
-
-interface Incoming {
-  readonly from: string
-  readonly grant: Grant
-  readonly hops: number
-  readonly bytes: number
-}
-
-interface Search {
-  ask: Ask
-  via: string | undefined
-  readonly first: string
-  readonly firstNonce: string
-  readonly by: Ask["by"]
-  readonly startedAt: number
-  readonly early: boolean
-  readonly undo: Undo
-}
-
-const beliefsMax = 10_000
-
 export class Host {
   readonly #o: HostOptions
   readonly #slots = new Map<string, Slot>()
-  readonly #residents = new Map<string, Slot>()
-  readonly #beliefs = new Map<string, { readonly pop: string; readonly epoch: number }>()
+  readonly #residents: Residents
+  readonly #beliefs: Beliefs
   readonly #relays: Relays
   readonly #grants: Resend
   readonly #announcements: Resend
-  #sweep: Undo | undefined
   #stopped = false
 
   constructor(options: HostOptions) {
     this.#o = options
     const { clock, limits } = options
+    this.#residents = new Residents(clock, limits, (slot) => {
+      this.#input(slot, { type: "sleep" })
+    })
+    this.#beliefs = new Beliefs(options.pop, (pop) => options.pops.has(pop))
     this.#grants = new Resend(clock, limits, (actor, { to }) => {
       this.#regrant(actor, to)
     })
@@ -128,7 +92,7 @@ export class Host {
       after = page[page.length - 1]?.actor
       if (page.length < 1_000 || after === undefined) break
     }
-    this.#scheduleSweep()
+    this.#residents.start()
   }
 
   /** Activations in memory. */
@@ -283,35 +247,16 @@ export class Host {
     const def = definitionOf(this.#o.app, name)
     if (!def)
       throw new SojournError("UNKNOWN_ACTOR", `no actor class ${JSON.stringify(name)} is set up at POP ${this.#o.pop}`)
-    const slot: Slot = {
-      id,
-      def,
-      home: homeOf(id, this.#o.homes, this.#o.pops),
-      state: restState,
-      inputs: [],
-      stepping: false,
-      activation: undefined,
-      incoming: undefined,
-      sealed: undefined,
-      attached: new Map(),
-      search: undefined,
-      report: undefined,
-      askTimer: undefined,
-      answering: 0,
-      left: undefined,
-    }
+    const slot = newSlot(id, def, homeOf(id, this.#o.homes, this.#o.pops))
     this.#slots.set(id, slot)
     return slot
   }
 
   #giveBack(slot: Slot): void {
-    const { phase, parked, want } = slot.state
-    if (slot.stepping || slot.answering > 0 || this.#slots.get(slot.id) !== slot) return
-    if (phase.at === "rest" && parked.length === 0 && !want && slot.attached.size === 0 && !slot.activation) {
-      slot.search?.undo()
-      slot.askTimer?.()
-      this.#slots.delete(slot.id)
-    }
+    if (!isSpent(slot) || this.#slots.get(slot.id) !== slot) return
+    slot.search?.undo()
+    slot.askTimer?.()
+    this.#slots.delete(slot.id)
   }
 
   /** Inputs of one actor are taken one after another: an effect that feeds back at once waits its turn. */
@@ -475,14 +420,14 @@ export class Host {
           : new SojournError(effect.code, `${slot.id}: ${effect.message}`, { retryAfterMs: 250 })
         this.#event("actor.unreached", slot.id, { error })
         // What was heard led nowhere: the next search begins from the record again, so wrong advice heals itself.
-        this.#beliefs.delete(slot.id)
+        this.#beliefs.forget(slot.id)
         for (const att of [...slot.attached.values()])
           if (att.status === "waiting" || (att.status === "local" && att.queue.length > 0))
             this.#endAttach(slot, att, error)
         return
       }
       case "believe":
-        this.#believe(slot.id, effect.pop, effect.epoch)
+        this.#beliefs.hear(slot.id, effect.pop, effect.epoch)
     }
   }
 
@@ -490,19 +435,8 @@ export class Host {
     this.#o.send(pull.origin, { t: "REFUSED", actor: slot.id, nonce: pull.nonce, err })
   }
 
-  #believe(actor: string, pop: string, epoch: number): void {
-    if (pop === this.#o.pop || !this.#o.pops.has(pop) || (this.#beliefs.get(actor)?.epoch ?? -1) >= epoch) return
-    this.#beliefs.delete(actor)
-    this.#beliefs.set(actor, { pop, epoch })
-    if (this.#beliefs.size > beliefsMax)
-      for (const oldest of this.#beliefs.keys()) {
-        this.#beliefs.delete(oldest)
-        break
-      }
-  }
-
   #claim(slot: Slot, home: boolean, failed: (cause: unknown) => void): void {
-    if (!this.#makeRoom()) {
+    if (!this.#residents.makeRoom()) {
       failed(
         new SojournError(
           "RESIDENTS_FULL",
@@ -578,7 +512,7 @@ export class Host {
       },
     })
     slot.activation = activation
-    this.#residents.set(slot.id, slot)
+    this.#residents.add(slot)
     return activation
   }
 
@@ -592,7 +526,7 @@ export class Host {
     const { activation } = slot
     slot.activation = undefined
     if (activation) slot.left = activation.revision
-    this.#residents.delete(slot.id)
+    this.#residents.remove(slot)
     activation?.drop(new SojournError("SLEPT"))
   }
 
@@ -684,7 +618,7 @@ export class Host {
         inTransit: false,
         hops: 0,
       })
-    if (activate && this.#makeRoom()) {
+    if (activate && this.#residents.makeRoom()) {
       try {
         const activation = this.#activate(slot, grant.body, grant.v, {
           epoch: grant.e,
@@ -724,7 +658,7 @@ export class Host {
     this.#endActivation(slot)
     this.#sendGrant(slot.id, sealed, pull)
     const { to, e, v } = sealed.record
-    this.#believe(slot.id, to, e)
+    this.#beliefs.hear(slot.id, to, e)
     this.#event("actor.granted", slot.id, { to, epoch: e, revision: v })
     for (const att of [...slot.attached.values()]) {
       att.endWith({ t: "moved", ch: att.ch, to, e, ticket: this.#ticket(slot.id, att, to, e, v) })
@@ -894,43 +828,12 @@ export class Host {
     this.#relays.linkDown(pop)
   }
 
-  // ── residents ────────────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-  /** Room for one more activation: the least recently used idle one goes first. False: all are busy. */
-  #makeRoom(): boolean {
-    if (this.#residents.size < this.#o.limits.residentsMax) return true
-    let oldest: Slot | undefined
-    for (const slot of this.#residents.values())
-      if (
-        slot.activation?.quiet &&
-        slot.state.phase.at === "resident" &&
-        slot.activation.lastUsed < (oldest?.activation?.lastUsed ?? Infinity)
-      )
-        oldest = slot
-    if (!oldest) return false
-    this.#input(oldest, { type: "sleep" })
-    return true
-  }
-
-  #scheduleSweep(): void {
-    const { clock, limits } = this.#o
-    this.#sweep = clock.after(Math.max(10, Math.min(1_000, limits.idleMs / 4)), () => {
-      const now = clock.mono()
-      for (const slot of [...this.#residents.values()]) {
-        const { activation } = slot
-        if (activation?.quiet && now - activation.lastUsed >= (slot.def.idleMs ?? limits.idleMs))
-          this.#input(slot, { type: "sleep" })
-      }
-      if (!this.#stopped) this.#scheduleSweep()
-    })
-  }
-
   /** Puts every actor to sleep, within `drainMsMax`. Clients are the gateway's to send away first. */
   async stop(): Promise<void> {
     this.#stopped = true
-    this.#sweep?.()
+    this.#residents.stop()
     await Promise.all(
-      [...this.#residents.values()].map(async ({ activation }) => {
+      this.#residents.all().map(async ({ activation }) => {
         if (!activation) return
         await activation.drain()
         await activation.compactForSleep()

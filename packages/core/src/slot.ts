@@ -1,0 +1,77 @@
+import type { MoveReport } from "@sojourn/protocol"
+import type { Activation } from "./activation.ts"
+import type { ErasedDefinition } from "./actor.ts"
+import type { HostAttach } from "./attach.ts"
+import { restState, type Ask, type HandInput, type HandState } from "./handoff.ts"
+import type { Undo } from "./ports.ts"
+import type { Grant, PullAnswer } from "./store.ts"
+
+/** What a host keeps of one actor while something is going on with it. */
+export interface Slot {
+  readonly id: string
+  readonly def: ErasedDefinition
+  readonly home: string
+  state: HandState
+  readonly inputs: HandInput[]
+  stepping: boolean
+  activation: Activation | undefined
+  /** The grant that `install` is to write. */
+  incoming: Incoming | undefined
+  /** What the last seal gave: sent by the `grant` effect. */
+  sealed: Extract<PullAnswer, { kind: "grant" }> | undefined
+  readonly attached: Map<string, HostAttach>
+  search: Search | undefined
+  report: MoveReport | undefined
+  askTimer: Undo | undefined
+  /** Store operations that answer others' PULLs while nothing else goes on: what they bring must find this slot again. */
+  answering: number
+  /** Durable revision at which the last activation here ended: sessions that stayed attached have seen no further. */
+  left: number | undefined
+}
+
+/** A grant at hand, and how it came. */
+export interface Incoming {
+  readonly from: string
+  readonly grant: Grant
+  readonly hops: number
+  readonly bytes: number
+}
+
+/** A search under way, from its first PULL on. */
+export interface Search {
+  ask: Ask
+  via: string | undefined
+  readonly first: string
+  readonly firstNonce: string
+  readonly by: Ask["by"]
+  readonly startedAt: number
+  readonly early: boolean
+  readonly undo: Undo
+}
+
+export function newSlot(id: string, def: ErasedDefinition, home: string): Slot {
+  return {
+    id,
+    def,
+    home,
+    state: restState,
+    inputs: [],
+    stepping: false,
+    activation: undefined,
+    incoming: undefined,
+    sealed: undefined,
+    attached: new Map(),
+    search: undefined,
+    report: undefined,
+    askTimer: undefined,
+    answering: 0,
+    left: undefined,
+  }
+}
+
+/** Nothing goes on any more: the slot may be given back. */
+export function isSpent(slot: Slot): boolean {
+  const { phase, parked, want } = slot.state
+  if (slot.stepping || slot.answering > 0) return false
+  return phase.at === "rest" && parked.length === 0 && !want && slot.attached.size === 0 && !slot.activation
+}
