@@ -106,7 +106,7 @@ export class Faults {
     // Rarer: each breaks a relay, and half of the runs keep theirs whole so that outputs are judged at the gateway as well.
     if (random.happens(0.5))
       for (const how of ["lost", "twice", "late"] as const)
-        if (this.kinds.includes(`relayed frames ${how}`)) this.#relayRates[how] = random.pick([0.005, 0.02, 0.1])
+        if (this.kinds.includes(`relayed frames ${how}`)) this.#relayRates[how] = random.pick([0.01, 0.04, 0.15])
     if (this.kinds.includes("disk trouble"))
       for (const { disk } of this.#options.cluster.pops.values()) Object.assign(disk.faults, this.#ailing())
     this.#next()

@@ -50,6 +50,9 @@ interface End<T extends Data> {
   severed: boolean
 }
 
+/** Longest delay of a message that others overtake, ms. */
+export const lateMsMax = 20_000
+
 /** Bytes in flight past which a sender's `done` waits: two kernels' socket buffers. */
 const windowBytes = 262_144
 
@@ -224,7 +227,7 @@ export class Network {
     while (self.held.length > 0 && !this.blocked(self.place, other.place)) {
       const { data, fate } = self.held.shift() as { data: T; fate: Fate }
       if (fate === "drop" || self.severed) this.#landed(self, data)
-      else this.#fly(wire, end, data, fate === "late" ? this.#world.random.between(200, 20_000) : 0)
+      else this.#fly(wire, end, data, fate === "late" ? this.#world.random.between(200, lateMsMax) : 0)
       if (fate === "twice" && !self.severed) this.#fly(wire, end, data, this.#world.random.between(0, 5_000), true)
     }
   }

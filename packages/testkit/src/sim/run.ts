@@ -6,7 +6,7 @@ import { Faults } from "./faults.ts"
 import { Ledger } from "./ledger.ts"
 import { meshHead, meshDescribe } from "./mesh-tap.ts"
 import type { Mutant } from "./mutants.ts"
-import { Network } from "./network.ts"
+import { lateMsMax, Network } from "./network.ts"
 import { Oracle, Violation, violated } from "./oracle.ts"
 import { Random } from "./random.ts"
 import { Visitor } from "./visitor.ts"
@@ -255,6 +255,14 @@ class Run {
     await this.#until(() => world.steps >= this.#options.steps, Infinity, "")
     for (const visitor of this.#visitors) visitor.calm()
     this.#faults.stop()
+    if (this.#faults.frayed) {
+      // A frame that a relay lost shows with the next one; a link that never loses any owes nobody that next one. So all attach anew.
+      const landed = world.time + lateMsMax
+      const bell = world.plan(this.#watchman, lateMsMax, "world", "", () => undefined)
+      await this.#until(() => world.time >= landed, Infinity, "")
+      bell()
+      for (const visitor of this.#visitors) visitor.travel(this.#random.pick(this.#pops).id)
+    }
     await this.#until(
       () => this.#visitors.every(({ open }) => open.size === 0),
       settleMsMax,
