@@ -74,6 +74,8 @@ export interface FaultOptions {
   readonly cluster: Cluster
   readonly visitors: () => readonly Visitor[]
   readonly reload: (visitor: Visitor) => void
+  /** Instead of a subset by chance. */
+  readonly kinds?: readonly FaultKind[]
   /** Mean ms between two faults. */
   readonly meanMs: number
 }
@@ -95,7 +97,8 @@ export class Faults {
   constructor(options: FaultOptions) {
     this.#options = options
     this.#random = new Random(options.world.seed, "faults")
-    this.kinds = faultKinds.filter(() => this.#random.happens(0.55))
+    const chosen = faultKinds.filter(() => this.#random.happens(0.55))
+    this.kinds = options.kinds ?? chosen
   }
 
   start(): void {

@@ -2,6 +2,7 @@ import type { Body } from "@sojourn/core"
 import { decideInstall, emptyBody } from "@sojourn/core"
 import { crc32 } from "node:zlib"
 import { productRules, type Disk, type DiskSeams } from "./disk.ts"
+import type { FaultKind } from "./faults.ts"
 import { Process, type World } from "./world.ts"
 
 /**
@@ -15,6 +16,8 @@ export interface Mutant {
   /** Seeds within which it must be found. */
   readonly seedsMax: number
   readonly seams: Partial<DiskSeams>
+  /** The only kinds of fault in its runs, where few of the usual mixtures would show it. */
+  readonly kinds?: readonly FaultKind[]
   /** What it does on its own. */
   haunt?(world: World, disk: Disk): void
 }
@@ -73,7 +76,7 @@ export const mutants: readonly Mutant[] = [
   {
     name: "source reclaims on timeout",
     breaks: "a seal is irrevocable (M3): after 2 s without CONFIRM the source owns the actor again",
-    seedsMax: 20,
+    seedsMax: 60,
     seams: {},
     haunt(world, disk) {
       const ghost = new Process(`ghost:${disk.pop}`)
@@ -104,7 +107,8 @@ export const mutants: readonly Mutant[] = [
   {
     name: "no fence compare",
     breaks: "every write compares epoch, fence and revision (M1, M2): a commit needs only an owner's record",
-    seedsMax: 60,
+    seedsMax: 120,
+    kinds: ["second process", "client socket cut"],
     seams: {
       rules: {
         ...productRules,
@@ -121,13 +125,14 @@ export const mutants: readonly Mutant[] = [
   {
     name: "reads are not fenced",
     breaks: "a read leaves only if a check begun after it passed (I4): the check always does",
-    seedsMax: 120,
+    seedsMax: 200,
+    kinds: ["second process", "client socket cut"],
     seams: { rules: { ...productRules, check: () => true } },
   },
   {
     name: "genesis anywhere",
     breaks: "only the home creates (M11): every POP takes itself for it",
-    seedsMax: 5,
+    seedsMax: 40,
     seams: {
       rules: {
         ...productRules,

@@ -124,6 +124,7 @@ class Run {
       cluster: this.#cluster,
       visitors: () => this.#visitors,
       reload: (visitor) => this.#reload(visitor),
+      ...(options.mutant?.kinds === undefined ? {} : { kinds: options.mutant.kinds }),
       meanMs: this.#pace * random.pick([2, 5, 15]),
     })
     this.#watch()
