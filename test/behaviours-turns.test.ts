@@ -1,6 +1,7 @@
 // One turn, from the call to the disk and back: loading, output gate, group commit, rollback, sleep, compaction.
 import assert from "node:assert/strict"
 import { SojournError } from "@sojourn/protocol"
+import { patientLimits } from "./behaviours/limits.ts"
 import { behaviour, callBody, within, type World } from "./behaviours/world.ts"
 
 const ledgerOf = (key: string): readonly ["ledger", string] => ["ledger", key]
@@ -49,7 +50,7 @@ behaviour(
 
 behaviour(
   "C1 first callers at once of an actor that is elsewhere cause one fetch and one install",
-  { pops: [3] },
+  { pops: [3], limits: patientLimits },
   async (world) => {
     const key = await grown(world, ["a"])
     const actor = `ledger/${key}`
@@ -197,7 +198,7 @@ behaviour(
 
 behaviour(
   "C31 no grant leaves before its seal is flushed, and no confirm or reply before the install is",
-  { pops: [3] },
+  { pops: [3], limits: patientLimits },
   async (world) => {
     const key = await grown(world, ["a"])
     const actor = `ledger/${key}`

@@ -21,3 +21,11 @@ export const quickClient: Partial<ClientLimits> = {
   retryMsMax: 80,
   ackMs: 20,
 }
+
+/** Where messages are counted: nothing is said again because a busy machine answered late. */
+export const patientLimits: Partial<Limits> = {
+  resendMs: 10_000,
+  resendMsMax: 10_000,
+  askMsMax: 5_000,
+  locateMsMax: 8_000,
+}
