@@ -92,7 +92,8 @@ export class Host {
       after = page[page.length - 1]?.actor
       if (page.length < 1_000 || after === undefined) break
     }
-    this.#residents.start()
+    // It may have been stopped while it read.
+    if (!this.#stopped) this.#residents.start()
   }
 
   /** Activations in memory. */

@@ -239,9 +239,14 @@ export function createNode<D>(options: NodeOptions<D>): CoreNode<D> {
         undo?.()
         heard = undefined
       }
-      if (lost) throw lost
-      if (state === "new") {
+      const mayServe = (): boolean => {
+        if (lost) throw lost
+        return state === "new"
+      }
+      if (mayServe()) {
         await host.start()
+        // It may have been stopped, or found to have lost its store, while it read that store.
+        if (!mayServe()) return
         state = "serving"
         for (const { id } of peers) if (mesh?.up(id)) host.link(id, true)
         for (const tell of waiting) tell()
