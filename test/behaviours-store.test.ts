@@ -94,15 +94,15 @@ behaviour("C39 a key is any well-formed text of 1 to 512 bytes, and no two keys 
 
 behaviour("C39 many actors at once do not disturb each other", {}, async (world) => {
   const keys = Array.from({ length: 60 }, () => world.key())
-  const clients = [world.client("alice"), world.client("bob")]
+  const clients = [world.client("alice"), world.client("bob")] as const
   const calls = keys.flatMap((key, i) =>
-    Array.from({ length: 5 }, (_, k) => clients[k % 2]?.ledger.get(key).add(`${i}.${k}`)),
+    Array.from({ length: 5 }, (_, k) => clients[k % 2 === 0 ? 0 : 1].ledger.get(key).add(`${i}.${k}`)),
   )
   await within(20_000, "all calls", Promise.all(calls))
   await world.here.crash()
   await world.start(world.here.id)
   for (const [i, key] of keys.entries()) {
-    const ids = (await clients[0]?.ledger.get(key).query.ids()) ?? []
+    const ids = await clients[0].ledger.get(key).query.ids()
     assert.deepEqual(
       [...ids].sort(),
       [0, 1, 2, 3, 4].map((k) => `${i}.${k}`),

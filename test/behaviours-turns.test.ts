@@ -89,8 +89,8 @@ behaviour(
     load.fail(new SojournError("CORRUPT_RECORD", "the record is damaged"))
     for (const one of await within(5_000, "the callers fail", settled)) {
       assert.equal(one.status, "rejected")
-      assert.equal((one as PromiseRejectedResult).reason.code, "CORRUPT_RECORD")
-      assert.equal((one as PromiseRejectedResult).reason.outcome, "not-executed")
+      assert.equal(one.reason.code, "CORRUPT_RECORD")
+      assert.equal(one.reason.outcome, "not-executed")
     }
     assert.deepEqual(await alice.query.ids(), ["a"])
     assert.equal((await alice.add("b")).n, 2)

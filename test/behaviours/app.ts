@@ -21,11 +21,18 @@ interface Added {
   readonly n: number
 }
 
+interface Ledger {
+  n: number
+  ids: string[]
+  /** Whatever a test puts there. */
+  blob: unknown
+}
+
 export function makeApp(probe: Probe = newProbe()) {
   const ledger = actor({
-    state: () => {
+    state: (): Ledger => {
       probe.onState?.()
-      return { n: 0, ids: [] as string[], blob: undefined as unknown }
+      return { n: 0, ids: [], blob: undefined }
     },
     events: { added: event<Added>() },
     actions: {
