@@ -15,6 +15,7 @@ interface Held {
 }
 
 let kept: { n: number } | undefined
+const said: number[] = []
 const box = actor({
   state: (): Held => ({
     map: new Map([
@@ -37,6 +38,10 @@ const box = actor({
     giveDraft: (c) => {
       c.state.a.n++
       return c.state
+    },
+    say() {
+      said.push(said.length + 1)
+      return said
     },
     share(c) {
       c.state.b = c.state.a
@@ -120,6 +125,12 @@ describe("an actor's state", () => {
     )
     given.a.n = 77
     assert.equal((await node.actors.box.get("k").query.look()).a, 2)
+  })
+
+  test("is not the only thing that is copied: what an author goes on changing after a turn is not in its reply", async () => {
+    const { node } = await alone(app)
+    const handle = node.actors.box.get("k")
+    assert.deepEqual(await Promise.all([handle.say(), handle.say()]), [[1], [1, 2]])
   })
 
   test("is a tree: a shared reference and a cycle are refused with their path and roll the turn back", async () => {

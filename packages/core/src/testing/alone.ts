@@ -45,7 +45,7 @@ export async function alone<D>(
       chance: { random: Math.random, id: () => randomUUID() },
       primitives,
       limits: { ...defaultLimits, ...options.limits },
-      authenticate: () => null,
+      authenticate: (_request, token) => (token === undefined ? null : { id: token }),
       events: (event) => events.push(event),
     })
     await node.start()
