@@ -87,7 +87,7 @@ export async function typed(client: Client<App>): Promise<void> {
   const loose: ActorHandle<ActorShape> = client.actor("on", "x")
   await loose.call["anything"]?.(1, "two")
   client.on("status", ({ from, to }) => same<typeof from, typeof to>())
-  client.on("moved", ({ report }) => report?.by satisfies "ticket" | "pointer" | "hint" | "home" | undefined)
+  client.on("moved", ({ report }) => report?.by satisfies "ticket" | "pointer" | "hint" | "home" | "offer" | undefined)
 }
 
 test("the types of actions, queries, events and state are those of the definitions (checked by the compiler)", async () => {

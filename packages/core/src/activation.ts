@@ -15,6 +15,7 @@ import {
 } from "@sojourn/protocol"
 import type { ErasedDefinition } from "./actor.ts"
 import { parseAddress } from "./address.ts"
+import type { SessionFrame } from "./attach.ts"
 import { OutputGate } from "./gate.ts"
 import { encodeEntry, encodeSnapshot, type Entry, type Loaded, type StoredReply } from "./journal.ts"
 import type { Limits } from "./limits.ts"
@@ -77,6 +78,9 @@ export interface ActivationPorts {
   readonly limits: Limits
   readonly events: EventSink
   readonly pop: string
+  readonly pops: ReadonlySet<string>
+  /** A turn that is durable asked for this. */
+  moveTo(pop: string): void
   /** Every open attach of this actor at this node. */
   attached(): Iterable<Attached>
   ticket(attached: Attached, epoch: number, revision: number): string
@@ -118,6 +122,8 @@ export class Activation {
   #pending: { readonly entry: Entry; readonly bytes: Uint8Array }[] = []
   #writing = false
   #mailbox: Item[] = []
+  /** What waited in the mailbox when the input closed. */
+  #unrun: Item[] = []
   #running: Turn | undefined
   #runningCall: { readonly sid: string; readonly c: number } | undefined
   #dropped = false
@@ -201,10 +207,11 @@ export class Activation {
   }
 
   /**
-   * Attaches a session and continues it: `replay` from the tail where the client's position is within it, else a snapshot. Throws
+   * Attaches a session and continues it: `replay` from the tail where the client's position is within it, else a snapshot. `seen`: it has
+   * missed nothing up to that revision, whatever its position. Throws
    * SESSION_UNKNOWN, SESSIONS_FULL or HISTORY_LOST and leaves nothing behind. The calls that it carries are queued in their order.
    */
-  attach(att: Attached, body: AttachBody, knownRevision: number | undefined): void {
+  attach(att: Attached, body: AttachBody, knownRevision: number | undefined, seen = body.pos): void {
     const { clock } = this.#ports
     this.lastUsed = clock.mono()
     if (knownRevision !== undefined && knownRevision > this.#revision)
@@ -219,11 +226,11 @@ export class Activation {
     this.#sessions.acknowledge(session, body.acked)
     att.queued = this.#queuedOf(att.sid)
     const revision = this.#revision
-    const missed = body.pos === undefined ? undefined : this.#tail.since(body.pos, revision)
+    const missed = body.pos === undefined ? undefined : this.#tail.since(Math.max(body.pos, seen ?? 0), revision)
     const resumed: Resumed = body.pos === undefined ? "new" : missed ? "replay" : "snapshot"
     const state = body.live && !missed ? codec.encode(this.#state) : undefined
     att.sent = missed ? (body.pos ?? 0) : revision
-    this.#tail.seen(att.sid, att.sent, clock.now())
+    this.#tail.seen(att.sid, missed ? (seen ?? att.sent) : att.sent, clock.now())
     const last = session.last
     this.#gate.holdRead(revision, () => {
       if (!att.open) return
@@ -342,12 +349,12 @@ export class Activation {
   }
 
   /**
-   * Closes the input and waits until the running turn has ended, its write is durable and all output has left. Calls that wait in the
-   * mailbox are not run: their clients attach again and send them again. Resolves also if the activation is dropped meanwhile.
+   * Closes the input and waits until the running turn has ended, its write is durable and all output has left. What waits in the
+   * mailbox is not run: `unrun` has it, for the next activation. Resolves also if the activation is dropped meanwhile.
    */
   drain(): Promise<void> {
     this.#closed = true
-    this.#mailbox = []
+    this.#unrun.push(...this.#mailbox.splice(0))
     const { clock, limits } = this.#ports
     return new Promise((resolve) => {
       const undo: Undo = clock.after(limits.drainMsMax, () => {
@@ -366,6 +373,15 @@ export class Activation {
         resolve()
       })
       this.#pump()
+    })
+  }
+
+  /** What this session had in the mailbox of a drained activation, in its order. */
+  unrun(att: Attached): SessionFrame[] {
+    return this.#unrun.flatMap((item): SessionFrame[] => {
+      if (item.att !== att) return []
+      const { ch } = att
+      return [item.kind === "call" ? { t: "call", ch, ...item.call } : { t: "query", ch, ...item.query }]
     })
   }
 
@@ -437,7 +453,7 @@ export class Activation {
       this.drop(new SojournError("INVARIANT", `call ${call.c} of ${session.id} would run after call ${session.last}`))
       return
     }
-    const turn = new Turn(this.#def, this.#state)
+    const turn = new Turn(this.#def, this.#state, this.#ports.pops)
     this.#running = turn
     this.#runningCall = { sid: session.id, c: call.c }
     const finish = (outcome: Outcome): void => {
@@ -486,6 +502,7 @@ export class Activation {
     let next = this.#state
     let encodedPatches: Encoded | undefined
     let events: readonly (readonly [string, Encoded])[] = []
+    let moveTo: string | undefined
     try {
       if (outcome.failed) throw outcome.error
       const ok = capture(outcome.value)
@@ -499,6 +516,7 @@ export class Activation {
         rememberPatches(next, taken.patches, this.#tree)
       }
       events = taken.emitted
+      moveTo = taken.moveTo
       reply = { r, ok }
     } catch (error) {
       // A leaf changed in place cannot be rolled back in memory: the activation goes, and with it the change.
@@ -517,6 +535,7 @@ export class Activation {
       this.#sessions.applied(session, call.c, read, now)
       this.#gate.holdRead(this.#revision, () => {
         this.#sendReply(att, call.c, read)
+        if (moveTo !== undefined) this.#ports.moveTo(moveTo)
       })
       return
     }
@@ -545,6 +564,12 @@ export class Activation {
         for (const one of this.#ports.attached()) this.#sendEntry(one, entry)
       })
     this.#holdReply(att, call.c, reply)
+    if (moveTo !== undefined) {
+      const to = moveTo
+      this.#gate.holdWrite(r, () => {
+        this.#ports.moveTo(to)
+      })
+    }
   }
 
   #leavesIntact(): boolean {

@@ -39,6 +39,11 @@ export interface ActionContext<S, E extends EventTypes> extends Omit<ReadContext
     name: K,
     ...payload: PayloadOf<E[K]> extends void ? [] : [PayloadOf<E[K]>]
   ): void
+  /**
+   * Asks that the actor go to this POP once the turn is durable, its clients with it. It changes where the actor runs, never what it does: the
+   * other POP may be out of reach, and then the actor stays. Throws a RangeError where no such POP is configured.
+   */
+  moveTo(pop: string): void
   /** Aborted when the turn is given up (deadline, shutdown); the turn then leaves nothing. */
   readonly signal: AbortSignal
 }

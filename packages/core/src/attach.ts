@@ -14,6 +14,8 @@ export interface AttachRequest {
   readonly hint: string | undefined
   /** Reach the actor where it is instead of bringing it here. */
   readonly stay: boolean
+  /** Revision up to which the session has missed nothing, where that is later than the last frame sent to it (`body.pos`). */
+  readonly seen?: number
   /** The request came through the mesh: serve it here or not at all, so relays never form chains. */
   readonly localOnly: boolean
   out(frame: ServerFrame): void
@@ -44,6 +46,8 @@ export class HostAttach implements Attached {
   queue: SessionFrame[] = []
   /** Where it is relayed to. */
   relay: { readonly pop: string; readonly id: number } | undefined
+  /** The relay continues an attach that was served here until the actor left: its client is not to notice. */
+  handedOver = false
 
   constructor(request: AttachRequest) {
     this.request = request
@@ -60,6 +64,12 @@ export class HostAttach implements Attached {
 
   out(frame: ServerFrame): void {
     if (this.status !== "ended") this.request.out(frame)
+  }
+
+  /** What the client would send to attach again, had it lost nothing: for the relay that goes on with this attach elsewhere. */
+  resumption(): AttachBody {
+    const { actor } = this.request.body
+    return { ch: this.ch, actor, sid: this.sid, pos: this.sent, acked: 0, live: this.live, stay: true }
   }
 
   end(error: SojournError): void {

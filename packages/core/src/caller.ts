@@ -150,8 +150,9 @@ export class Caller {
     } else if (frame.t === "answer") {
       const waiting = this.#take(`q${frame.q}`)
       if (waiting) settle(waiting, frame)
-    } else if (frame.t === "moved") this.#again(0)
-    else if (frame.t === "detached") {
+    } else if (frame.t === "moved") {
+      if (!frame.stays) this.#again(0)
+    } else if (frame.t === "detached") {
       const error = SojournError.fromWire(frame.err)
       if (error.retry === "never") this.#restart(error)
       else this.#again(error.retry === "elsewhere" ? 1 : (error.retryAfterMs ?? 250))

@@ -62,7 +62,7 @@ export interface Ask {
   readonly hops: number
   readonly relay: boolean
   readonly session: string | undefined
-  readonly by: "ticket" | "pointer" | "hint" | "home"
+  readonly by: "ticket" | "pointer" | "hint" | "home" | "offer"
 }
 
 export type Phase =
@@ -96,6 +96,8 @@ export const parkedMax = 16
 
 export type HandInput =
   | { readonly type: "need"; readonly want: Want }
+  /** The owner asks to be pulled from: it drains, or its author or operator moves the actor. */
+  | { readonly type: "offered"; readonly from: string; readonly e: number }
   | { readonly type: "record"; readonly record: OwnershipRecord | undefined }
   | { readonly type: "claimed"; readonly e: number }
   | { readonly type: "pull"; readonly pull: Pull }
@@ -231,7 +233,25 @@ function decide(s: HandState, i: HandInput, v: HandView): HandStep {
     case "need":
       if (p.at === "resident") return to(s, p, [{ type: "admit" }], { want: undefined })
       if (p.at === "rest") return to(s, { at: "opening" }, [{ type: "peek" }], { want: merge(s.want, i.want) })
-      return to(s, p, [], { want: merge(s.want, i.want) })
+      // An activation whose install is being written takes calls; what they answer waits in its gate.
+      return to(s, p, p.at === "installing" && p.activate ? [{ type: "admit" }] : [], { want: merge(s.want, i.want) })
+
+    case "offered": {
+      if (p.at !== "rest" || !v.known(i.from) || i.from === v.self) return to(s, p)
+      const ask: Ask = {
+        nonce: v.nonce,
+        pop: i.from,
+        epoch: i.e,
+        usedHome: true,
+        hops: 0,
+        relay: false,
+        session: undefined,
+        by: "offer",
+      }
+      // Wanted, so that the install brings an activation: the source's clients are relayed to it at once.
+      const want: Want = { relay: false, session: undefined, ticket: undefined, hint: undefined }
+      return to(s, { at: "asking", ask }, [{ type: "ask", ask, via: undefined }], { want: merge(s.want, want) })
+    }
 
     case "record":
       if (p.at !== "opening") return to(s, p)

@@ -10,6 +10,7 @@ import type { Limits } from "./limits.ts"
 import { packBody, unpackBody } from "./mesh-codec.ts"
 import type { MeshMessage } from "./mesh-messages.ts"
 import type { Chance, Clock, EventSink, Primitives } from "./ports.ts"
+import { Offers, type MoveDone } from "./offers.ts"
 import { Residents } from "./residents.ts"
 import { Relays } from "./relays.ts"
 import { Resend } from "./resend.ts"
@@ -49,6 +50,7 @@ export class Host {
   readonly #relays: Relays
   readonly #grants: Resend
   readonly #announcements: Resend
+  readonly #offers: Offers
   #stopped = false
 
   constructor(options: HostOptions) {
@@ -76,6 +78,9 @@ export class Host {
         const slot = this.#slots.get(att.request.actor)
         if (slot) this.#endAttach(slot, att, error)
       },
+    })
+    this.#offers = new Offers(clock, limits, (actor, to) => {
+      options.send(to, { t: "OFFER", actor, e: this.#slots.get(actor)?.activation?.epoch ?? 0 })
     })
     this.#announcements = new Resend(clock, limits, (actor, { to, e }) => {
       options.send(to, { t: "HOMEUPD", actor, e })
@@ -218,7 +223,7 @@ export class Host {
       if (att.status === "waiting") {
         att.status = "local"
         try {
-          activation.attach(att, att.request.body, att.request.ticket?.revision)
+          activation.attach(att, att.request.body, att.request.ticket?.revision, att.request.seen)
         } catch (error) {
           // A refusal is a read: until the activation is proved to hold the owner's state, it may be the activation that is wrong
           // (a grant that came late, another process's actor).
@@ -299,7 +304,9 @@ export class Host {
       nonce: chance.id(),
       known: (id) => pops.has(id),
       linked: (id) => this.#o.linked(id),
-      declines: (pull) => slot.activation?.busyBesides(pull.session, limits.followQuietMs) ?? false,
+      declines: (pull) =>
+        this.#offers.to(slot.id) !== pull.origin &&
+        (slot.activation?.busyBesides(pull.session, limits.followQuietMs) ?? false),
     })
     slot.state = state
     for (const effect of effects) this.#perform(slot, effect)
@@ -471,7 +478,7 @@ export class Host {
     revision: number,
     owner: { epoch: number; fence: number; hash: string; home: boolean; grant?: Grant },
   ): Activation {
-    const { store, clock, chance, primitives, limits, events, pop } = this.#o
+    const { store, clock, chance, primitives, limits, events, pop, pops } = this.#o
     const loaded = readBody(slot.id, body, revision, primitives)
     // Another process had the actor since: what it did would be missing from the outputs of whoever stayed attached, with no gap to see.
     if (slot.left !== undefined && slot.left !== revision)
@@ -484,6 +491,13 @@ export class Host {
       limits,
       events,
       pop,
+      pops,
+      moveTo: (to) => {
+        if (to === pop) return
+        this.move(slot.id, to).catch((error: unknown) => {
+          this.#event("actor.stayed", slot.id, { to, error })
+        })
+      },
       attached: () => localOf(slot),
       ticket: (att, epoch, rev) => this.#ticket(slot.id, att, pop, epoch, rev),
       takeMoveReport: () => {
@@ -653,18 +667,65 @@ export class Host {
   }
 
   #granted(slot: Slot, pull: Pull): void {
-    const { sealed } = slot
+    const { sealed, activation } = slot
     slot.sealed = undefined
     if (!sealed) return
     this.#endActivation(slot)
-    this.#sendGrant(slot.id, sealed, pull)
     const { to, e, v } = sealed.record
     this.#beliefs.hear(slot.id, to, e)
+    // Relays first: their calls are then there when the grant comes, and join its install's write.
+    for (const att of [...slot.attached.values()]) this.#handOver(slot, att, activation, pull, sealed.record)
+    this.#sendGrant(slot.id, sealed, pull)
+    this.#offers.granted(slot.id, to, e)
     this.#event("actor.granted", slot.id, { to, epoch: e, revision: v })
-    for (const att of [...slot.attached.values()]) {
-      att.endWith({ t: "moved", ch: att.ch, to, e, ticket: this.#ticket(slot.id, att, to, e, v) })
-      this.#leave(slot, att, true)
+  }
+
+  /**
+   * The actor goes to another POP while this session is attached here. This gateway stays the client's and relays from now on, from the
+   * last frame sent and with the calls that were not run; the client keeps its attach. Who cannot be served so is told to attach again:
+   * the traveller itself, whose old socket this is, and a session that another gateway relays to here (relays form no chains).
+   */
+  #handOver(
+    slot: Slot,
+    att: HostAttach,
+    activation: Activation | undefined,
+    pull: Pull,
+    { to, e, v }: { to: string; e: number; v: number },
+  ): void {
+    const here = !att.request.localOnly && att.sid !== pull.session && this.#o.linked(to)
+    if (here && att.status === "waiting") {
+      this.#relays.open(att, to)
+      return
     }
+    if (here && att.status === "local" && activation && att.ready) {
+      att.queue.unshift(...activation.unrun(att))
+      this.#relays.open(att, to, v)
+      return
+    }
+    att.endWith({ t: "moved", ch: att.ch, to, e, ticket: this.#ticket(slot.id, att, to, e, v) })
+    this.#leave(slot, att, true)
+  }
+
+  /**
+   * Moves an actor that this POP owns to another, with the clients that are attached to it. Resolves when it is durable there.
+   *
+   * Rejects with MOVED where this POP does not own it, POP_UNREACHABLE where the other does not take it in time; it then stays, or
+   * arrives later if it was granted by then.
+   */
+  async move(actor: string, to: string): Promise<MoveDone> {
+    const { pop, pops, store } = this.#o
+    const slot = this.#slot(actor)
+    if (!pops.has(to) || to === pop) {
+      this.#giveBack(slot)
+      throw new RangeError(`${actor} can move to another configured POP, not to ${JSON.stringify(to)}`)
+    }
+    const record = await store.peek(actor).finally(() => {
+      this.#giveBack(slot)
+    })
+    if (this.#stopped) throw new SojournError("NOT_SERVING", `POP ${pop} is stopping`)
+    if (record?.k !== "OWNED" && !(record === undefined && slot.home === pop))
+      throw new SojournError("MOVED", `${actor} is not owned by POP ${pop}: ${JSON.stringify(record ?? null)}`)
+    return this.#offers.begin(actor, to)
   }
 
   #sendGrant(
@@ -763,6 +824,12 @@ export class Host {
       case "RELAY_ME":
         this.#input(this.#slot(m.actor), { type: "relayMe", nonce: m.nonce, from, e: m.e, hops: m.hops })
         return
+      case "OFFER": {
+        const slot = this.#slot(m.actor)
+        // Nothing of it in memory for long: an offer that does not fit is said again by its owner.
+        this.#input(slot, { type: "offered", from, e: m.e })
+        return
+      }
       case "REFUSED":
         this.#input(this.#slot(m.actor), { type: "refused", nonce: m.nonce, err: m.err })
         return
@@ -770,6 +837,7 @@ export class Host {
         store.confirm(m.actor, from, m.e).then(({ acked }) => {
           if (!acked) return
           this.#grants.confirmed(m.actor, from, m.e)
+          this.#offers.confirmed(m.actor, from, m.e)
           send(from, { t: "CONFIRM_ACK", actor: m.actor, e: m.e })
         }, this.#storeFailed(m.actor))
         return
@@ -824,6 +892,7 @@ export class Host {
       for (const slot of this.#slots.values()) if (slot.search?.ask.pop === pop) this.#sendAsk(slot)
       this.#grants.hurry(pop)
       this.#announcements.hurry(pop)
+      this.#offers.hurry(pop)
       return
     }
     this.#relays.linkDown(pop)
@@ -844,6 +913,7 @@ export class Host {
     })
     this.#grants.stop()
     this.#announcements.stop()
+    this.#offers.stop()
     for (const slot of [...this.#slots.values()]) {
       for (const att of [...slot.attached.values()])
         this.#endAttach(slot, att, new SojournError("NOT_SERVING", `POP ${this.#o.pop} is stopping`))

@@ -70,6 +70,7 @@ export { ActorError, SojournError } from "@sojourn/protocol"
 
 // A node: everything of a POP but sockets, disk, clock and chance.
 export { createNode } from "./node.ts"
+export type { MoveDone } from "./offers.ts"
 export type { CoreNode, NodeMesh, NodeOptions, ServerActors, ServerHandle } from "./node.ts"
 export type { Authenticate, Upgrade } from "./gateway.ts"
 export type { MeshPeer } from "./mesh.ts"

@@ -44,6 +44,9 @@ export const defaultLimits = {
   locateMsMax: 8_000,
   /** Pointers followed in one search. */
   hopsMax: 16,
+  /** A move that begins at the owner, from its offer to the confirm: POP_UNREACHABLE. And how many are under way: RATE_LIMITED. */
+  moveMsMax: 15_000,
+  movesMax: 1_000,
   /** Owner declines a pull while another session called within this time. */
   followQuietMs: 10_000,
   /** Between re-sends of an unconfirmed GRANT or HOMEUPD, doubled up to the maximum. */

@@ -52,6 +52,8 @@ export type MeshMessage =
       readonly e: number
       readonly hops: number
     }
+  /** The owner, at epoch `e`, asks the receiver to pull the actor. Repeated until it does; it decides nothing. */
+  | { readonly t: "OFFER"; readonly actor: string; readonly e: number }
   | { readonly t: "REFUSED"; readonly actor: string; readonly nonce: string; readonly err: WireError }
   | { readonly t: "CONFIRM"; readonly actor: string; readonly e: number }
   | { readonly t: "CONFIRM_ACK"; readonly actor: string; readonly e: number }
@@ -64,6 +66,11 @@ export type MeshMessage =
       readonly actor: string
       readonly principal: Principal
       readonly attach: AttachBody
+      /**
+       * The session was attached at the sender when the actor left: it has missed nothing up to this revision, although the last
+       * frame that it was sent (`attach.pos`) may be an earlier one.
+       */
+      readonly seen?: number
     }
   /** A frame of a relayed session: `in` towards the actor, `out` towards the client. `relay` is the opener's number. */
   | { readonly t: "FRAME"; readonly relay: number; readonly dir: "in"; readonly frame: ClientFrame }

@@ -6,6 +6,7 @@ import { Gateway, type Authenticate, type Upgrade } from "./gateway.ts"
 import { Host } from "./host.ts"
 import type { Limits } from "./limits.ts"
 import { serverPrefix } from "./mesh-messages.ts"
+import type { MoveDone } from "./offers.ts"
 import { createMesh, type Mesh, type MeshPeer } from "./mesh.ts"
 import type { Chance, Clock, EventSink, MeshDialer, Pipe, PipeReader, Primitives, Undo } from "./ports.ts"
 import { createSessionIds } from "./session-ids.ts"
@@ -72,6 +73,8 @@ export interface CoreNode<D = Readonly<Record<string, ActorDefinition>>> {
   acceptClient(pipe: Pipe<string>, upgrade: Upgrade): PipeReader<string>
   acceptMesh(pipe: Pipe<Uint8Array>): PipeReader<Uint8Array>
   readonly actors: { readonly [K in keyof D]: ServerActors<D[K]> }
+  /** Moves an actor owned here, with its attached clients: see `Host.move`. */
+  move(actor: readonly [name: string, key: string], to: string): Promise<MoveDone>
   stats(): { readonly residents: number; readonly connections: number }
   /** Sends clients elsewhere, puts every actor to sleep, closes the mesh. The store is the caller's to close. */
   stop(): Promise<void>
@@ -266,6 +269,11 @@ export function createNode<D>(options: NodeOptions<D>): CoreNode<D> {
       return { message: () => undefined, closed: () => undefined }
     },
     actors,
+    async move([name, key], to) {
+      const id = addressId(name, key)
+      if (state !== "serving") throw lost ?? new SojournError("NOT_SERVING", `POP ${pop} does not serve`)
+      return host.move(id, to)
+    },
     stats: () => ({ residents: host.residents, connections: gateway.connections }),
     async stop() {
       if (state === "stopped") return

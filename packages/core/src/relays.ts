@@ -1,4 +1,4 @@
-import { SojournError } from "@sojourn/protocol"
+import { SojournError, type ServerFrame } from "@sojourn/protocol"
 import type { AttachRequest, HostAttach, SessionFrame } from "./attach.ts"
 import type { Limits } from "./limits.ts"
 import type { MeshMessage } from "./mesh-messages.ts"
@@ -35,7 +35,8 @@ export class Relays {
     this.#o = ports
   }
 
-  open(att: HostAttach, to: string): void {
+  /** `seen`: the actor leaves while `att` is served here; the relay goes on where the last frame left off, and its client keeps the attach. */
+  open(att: HostAttach, to: string, seen?: number): void {
     const id = ++this.#count
     const { relaysPerLinkMax } = this.#o.limits
     if (this.#out.size >= relaysPerLinkMax) {
@@ -46,8 +47,11 @@ export class Relays {
     att.status = "relayed"
     att.relay = { pop: to, id }
     this.#out.set(keyOf(to, id), att)
-    const { actor, who, body } = att.request
-    if (!this.#o.send(to, { t: "RELAY_OPEN", relay: id, actor, principal: who, attach: body })) {
+    att.handedOver = seen !== undefined
+    const { actor, who } = att.request
+    const attach = seen === undefined ? att.request.body : att.resumption()
+    const more = seen === undefined ? {} : { seen }
+    if (!this.#o.send(to, { t: "RELAY_OPEN", relay: id, actor, principal: who, attach, ...more })) {
       this.#o.end(att, new SojournError("POP_UNREACHABLE", `the link to POP ${to} is down`, { retryAfterMs: 200 }))
       return
     }
@@ -82,6 +86,7 @@ export class Relays {
         ticket: known,
         hint: undefined,
         stay: true,
+        ...(m.seen === undefined ? {} : { seen: m.seen }),
         localOnly: true,
         out: (frame) => {
           this.#o.send(from, { t: "FRAME", relay: m.relay, dir: "out", frame })
@@ -114,7 +119,22 @@ export class Relays {
       att.relay = undefined
       att.endWith(m.frame)
       this.#o.leave(att)
-    } else att.out(m.frame)
+    } else if (m.frame.t === "attached" && att.handedOver) this.#goesOn(key, att, m.frame)
+    else att.out(m.frame)
+  }
+
+  /** The new owner has taken the session over: its client learns where the actor is, and keeps its attach. */
+  #goesOn(key: string, att: HostAttach, frame: Extract<ServerFrame, { t: "attached" }>): void {
+    att.handedOver = false
+    const { pop, e, ticket, resumed } = frame
+    if (resumed === "replay") att.out({ t: "moved", ch: att.ch, to: pop, e, ticket, stays: true })
+    else {
+      // What it missed is past the tail: only an attach of its own can tell it so.
+      this.#out.delete(key)
+      this.#o.send(pop, { t: "RELAY_CLOSE", relay: att.relay?.id ?? 0, dir: "in" })
+      att.relay = undefined
+      this.#o.end(att, new SojournError("SLEPT", "the actor moved further than its outbox reaches; attach again"))
+    }
   }
 
   closed(from: string, m: Of<"RELAY_CLOSE">): void {

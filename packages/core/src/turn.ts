@@ -17,10 +17,13 @@ export class Turn {
   readonly #emitted: [string, Encoded][] = []
   #finalize: (() => [unknown, readonly Patch[]]) | undefined
   #over = false
+  #moveTo: string | undefined
+  readonly #pops: ReadonlySet<string>
 
-  /** `state`: the committed state that the draft is made of. */
-  constructor(def: ErasedDefinition, state: unknown) {
+  /** `pops`: where the action may send the actor. `state`: the committed state that the draft is made of. */
+  constructor(def: ErasedDefinition, state: unknown, pops: ReadonlySet<string>) {
     this.#def = def
+    this.#pops = pops
     this.#state = state
   }
 
@@ -36,14 +39,15 @@ export class Turn {
     return allowed instanceof Promise ? allowed.then(admit) : admit(allowed)
   }
 
-  /** The state after the turn, the patches that lead there, and the events it emitted. Called once, at the end of a turn that held. */
+  /** The state after the turn, the patches that lead there, the events it emitted, where it wants to go. Called once, at the end of a turn that held. */
   take(): {
     readonly next: unknown
     readonly patches: readonly Patch[]
     readonly emitted: readonly [string, Encoded][]
+    readonly moveTo: string | undefined
   } {
     const [next, patches] = this.#finalize?.() ?? [this.#state, []]
-    return { next, patches, emitted: this.#emitted }
+    return { next, patches, emitted: this.#emitted, moveTo: this.#moveTo }
   }
 
   abort(reason: unknown): void {
@@ -86,6 +90,11 @@ export class Turn {
         if (this.#over) throw new TypeError("broadcast after its turn has ended")
         if (!own(this.#def.events, name)) throw new TypeError(`there is no event ${JSON.stringify(name)}`)
         this.#emitted.push([name, capture(payload)])
+      },
+      moveTo: (pop: string) => {
+        if (this.#over) throw new TypeError("moveTo after its turn has ended")
+        if (!this.#pops.has(pop)) throw new RangeError(`there is no POP ${JSON.stringify(pop)} to move to`)
+        this.#moveTo = pop
       },
     }
     const result = action(context, ...args)

@@ -72,7 +72,7 @@ export interface MoveReport {
   readonly to: string
   readonly epoch: number
   /** What chose the POP that was asked first. */
-  readonly by: "ticket" | "pointer" | "hint" | "home"
+  readonly by: "ticket" | "pointer" | "hint" | "home" | "offer"
   /** POPs that were asked, forwards counted. */
   readonly hops: number
   readonly bytes: number
@@ -136,7 +136,15 @@ export type ServerFrame =
       readonly pt?: Encoded
     }
   /** The actor went to another POP: attach again, on this socket or a nearer one. */
-  | { readonly t: "moved"; readonly ch: number; readonly to: string; readonly e: number; readonly ticket?: string }
+  | {
+      readonly t: "moved"
+      readonly ch: number
+      readonly to: string
+      readonly e: number
+      readonly ticket?: string
+      /** The attach goes on: its gateway relays it to the actor's new POP. Absent: attach again. */
+      readonly stays?: true
+    }
   /** The attach ended or was refused: `err.retry` says what to do. */
   | { readonly t: "detached"; readonly ch: number; readonly err: WireError }
   | { readonly t: "sessions"; readonly sessions: readonly string[] }

@@ -1,5 +1,5 @@
 import type { Server } from "node:http"
-import { createNode, type Authenticate, type CoreNode, type EventSink, type Store } from "@sojourn/core"
+import { createNode, type Authenticate, type CoreNode, type EventSink, type MoveDone, type Store } from "@sojourn/core"
 import { createEventLog } from "./event-log.ts"
 import { createFront } from "./front.ts"
 import { createMeshDialer } from "./mesh-dialer.ts"
@@ -25,6 +25,12 @@ export interface Pop<D> {
   ready(): Promise<void>
   /** Typed calls from server code to any actor, wherever it is. */
   readonly actors: CoreNode<D>["actors"]
+  /**
+   * Moves an actor that this POP owns to another POP, with its attached clients: they keep their sockets and are served by relay. Resolves
+   * when it is durable there. Rejects with MOVED where this POP does not own it, POP_UNREACHABLE where the other POP does not take it
+   * within `limits.moveMsMax`: it stays here then, or arrives later if it was granted by then.
+   */
+  move(actor: readonly [name: string, key: string], to: string): Promise<MoveDone>
   /** Sends clients elsewhere, puts actors to sleep, ends every socket, closes the store. Calling it again waits for the same end. */
   close(): Promise<void>
   [Symbol.asyncDispose](): Promise<void>
@@ -112,6 +118,7 @@ export async function createPop<D>(options: PopOptions<D>): Promise<Pop<D>> {
   return {
     id: options.id,
     actors: node.actors,
+    move: (actor, to) => node.move(actor, to),
     async listen(port, host = "127.0.0.1") {
       const bound = await front.listen(port, host)
       events({ type: "pop.listening", pop: identity.pop, host, port: bound.port })

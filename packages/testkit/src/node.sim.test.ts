@@ -15,6 +15,7 @@ const messages = [
   "NONE",
   "RELAY_ME",
   "REFUSED",
+  "OFFER",
   "CONFIRM",
   "CONFIRM_ACK",
   "HOMEUPD",
@@ -60,6 +61,8 @@ test("C19, C20, C24: G1–G5, G8 and G10 hold after every step of 100 seeds unde
     ...diskFaults,
     ...messages.map((message) => `mesh message: ${message}`),
     ...tickets.map((kind) => `ticket: ${kind}`),
+    "operator: moves done",
+    "sessions that kept their attach",
     ...["new", "replay", "snapshot"].map((how) => `resumed: ${how}`),
   ]
   for (const what of wanted) {

@@ -89,6 +89,8 @@ class Run {
   #visitors: Visitor[] = []
   readonly #gone: Visitor[] = []
   readonly #watchman = new Process("watchman")
+  readonly #operator = new Process("operator")
+  #operating = true
 
   constructor(world: World, options: RunOptions) {
     this.#world = world
@@ -253,7 +255,9 @@ class Run {
     }
     for (const visitor of this.#visitors) visitor.start()
     this.#faults.start()
+    this.#operate()
     await this.#until(() => world.steps >= this.#options.steps, Infinity, "")
+    this.#operating = false
     for (const visitor of this.#visitors) visitor.calm()
     this.#faults.stop()
     if (this.#faults.frayed) {
@@ -295,6 +299,36 @@ class Run {
       finding: world.finding,
       story: world.story,
     }
+  }
+
+  /** Somebody moves actors about while they are used, from whichever POP owns them. */
+  #operate(): void {
+    const world = this.#world
+    const random = new Random(this.#options.seed, "operator")
+    const next = (): void => {
+      world.plan(this.#operator, this.#pace * random.between(1, 8), "world", "", () => {
+        if (!this.#operating) return
+        next()
+        const owned = this.#pops.flatMap((pop) =>
+          [...this.#oracle.histories.keys()].flatMap((actor) =>
+            this.#oracle.record("durable", pop.id, actor)?.k === "OWNED" ? [{ pop, actor }] : [],
+          ),
+        )
+        if (owned.length === 0) return
+        const { pop, actor } = random.pick(owned)
+        const other = random.pick(this.#pops.filter((one) => one !== pop))
+        if (pop.process?.state !== "alive") return
+        const [name, key] = [actor.slice(0, actor.indexOf("/")), actor.slice(actor.indexOf("/") + 1)]
+        world.plan(pop.process, 0, "world", `moves ${actor} to ${other.id}`, () => {
+          world.count("operator: moves")
+          pop.node?.move([name, key], other.id).then(
+            () => world.count("operator: moves done"),
+            () => world.count("operator: moves that failed"),
+          )
+        })
+      })
+    }
+    next()
   }
 
   /** Steps until `done`, or until something was found; past `withinMs` that is a finding itself. */

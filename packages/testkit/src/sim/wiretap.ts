@@ -181,6 +181,7 @@ export class Wiretap {
         )
     }
     if (t === "attached") this.#attached(channel, frame)
+    if (t === "moved" && frame["stays"] === true) this.#world.count("sessions that kept their attach")
     if (t === "out") this.#out(channel, frame, tapped)
     if (t === "reply") this.#reply(channel, frame, text, tapped)
     if (t === "answer") this.#answer(channel, frame, tapped)
