@@ -1,5 +1,6 @@
 // Moves of actors whose clients stay attached: what begins them, what is relayed, what nobody notices.
 import assert from "node:assert/strict"
+import { createHash } from "node:crypto"
 import { patientLimits } from "./behaviours/limits.ts"
 import { behaviour, within } from "./behaviours/world.ts"
 
@@ -81,3 +82,143 @@ function until(what: () => boolean): Promise<void> {
     look()
   })
 }
+
+/** A state of about `bytes`, of which every byte is checked. */
+function filler(bytes: number): string {
+  let text = ""
+  for (let i = 0; text.length < bytes; i++) text += `${i.toString(36)}.`
+  return text.slice(0, bytes)
+}
+
+const sizes = [1_024, 262_144, 8_200_000]
+for (const bytes of sizes)
+  behaviour(`C27 a state of ${bytes} bytes moves, idle and in use`, three, async (world) => {
+    const key = "big~bos"
+    const alice = world.client("alice")
+    const ledger = alice.ledger.get(key)
+    const value = filler(bytes)
+    await ledger.put([])
+    for (let at = 0; at < bytes; at += 900_000) await ledger.append(value.slice(at, at + 900_000))
+    // In use: alice stays attached at bos, and calls while the copy is under way.
+    const moved = world.seat("bos").pop.move(["ledger", key], "fra")
+    await ledger.add("while it moves")
+    await within(20_000, "the move", moved)
+    assert.equal((await world.seat("fra").record(`ledger/${key}`))?.k, "OWNED")
+    await ledger.add("after")
+    // Idle: nobody is attached; the next one comes at a third POP.
+    await alice.close()
+    const bob = world.client("bob", world.seat("nrt"))
+    const there = bob.ledger.get(key)
+    assert.equal(await there.query.blobHash(), createHash("sha256").update(value).digest("hex"))
+    assert.deepEqual(await there.query.ids(), ["while it moves", "after"])
+    assert.equal((await world.seat("nrt").record(`ledger/${key}`))?.k, "OWNED")
+  })
+
+behaviour(
+  "C27 a body past what may be moved is refused with a named error, and the actor stays and serves",
+  { pops: [3], limits: { ...patientLimits, snapshotBytesMax: 40_000, tailBytesMax: 20_000, journalBytesMax: 20_000 } },
+  async (world) => {
+    const key = "stays~bos"
+    const bos = world.seat("bos")
+    // Replies that its client never acknowledges count to the body, and not to the state.
+    const hoarder = await world.session("hoarder")
+    await hoarder.attach(["ledger", key])
+    for (let c = 1; c <= 5; c++) {
+      hoarder.call(c, "echo", filler(20_000))
+      await hoarder.reply(c)
+    }
+    await assert.rejects(bos.pop.move(["ledger", key], "fra"), (error: { code: string; message: string }) => {
+      assert.equal(error.code, "SNAPSHOT_TOO_LARGE")
+      return /limits\.snapshotBytesMax is 40000/.test(error.message)
+    })
+    hoarder.call(6, "add", "still here")
+    assert.equal((await hoarder.reply(6)).err, undefined)
+    assert.equal(hoarder.raw.all("detached").length, 0)
+    // Asleep it stays as well.
+    await hoarder.raw.close()
+    const there = world.client("bob", world.seat("fra")).ledger.get(key)
+    await assert.rejects(within(10_000, "a refusal", there.add("never")), { code: "SNAPSHOT_TOO_LARGE" })
+    assert.equal((await bos.record(`ledger/${key}`))?.k, "OWNED")
+  },
+)
+
+behaviour(
+  "a copy goes ahead of an actor in use, and what comes after it is all that its seal sends: chunks lost, repeated and overtaken do no harm (C20, C27)",
+  {
+    pops: [3],
+    limits: {
+      precopyBytesMin: 10_000,
+      chunkBytes: 20_000,
+      chunkStallMs: 50,
+      resendMs: 5_000,
+      resendMsMax: 5_000,
+      followQuietMs: 1,
+    },
+  },
+  async (world) => {
+    const key = "ahead~bos"
+    const actor = `ledger/${key}`
+    const ledger = world.client("alice").ledger.get(key)
+    await ledger.put(filler(200_000))
+    const watcher = await world.session("watcher")
+    await watcher.attach(["ledger", key], { live: true })
+    // The third chunk is lost, the second comes again at the end, the fourth is overtaken by all others.
+    let lost = 0
+    const heal = world.tap.drop(({ t, head }) => t === "CHUNK" && head["at"] === 2 && lost++ === 0)
+    const late = world.tap.catch(({ t, head }) => t === "CHUNK" && head["at"] === 3)
+    const announced = world.tap.seen(({ t }) => t === "PRECOPY")
+    const granted = world.tap.seen(({ t, actor: of }) => t === "GRANT" && of === actor)
+    const moved = world.seat("bos").pop.move(["ledger", key], "fra")
+    await within(5_000, "the copy", announced)
+    const caught = await within(5_000, "the fourth chunk", late.reached)
+    const second = world.tap.notes.find(({ t, head }) => t === "CHUNK" && head["at"] === 1)
+    assert.ok(second)
+    world.tap.inject("bos", "fra", second.frame)
+    // It serves while its copy is under way.
+    await ledger.add("during")
+    late.pass()
+    const { head, frame } = await within(10_000, "the grant", granted)
+    await within(10_000, "the move", moved)
+    heal()
+    assert.equal(typeof head["base"], "string")
+    assert.ok(frame.length < 10_000, `the grant has ${frame.length} bytes`)
+    assert.ok(lost > 0 && caught.t === "CHUNK")
+    await ledger.add("after")
+    const reader = world.client("bob", world.seat("fra")).ledger.get(key)
+    assert.equal(await reader.query.blob(), filler(200_000))
+    assert.deepEqual(await reader.query.ids(), ["during", "after"])
+    assert.equal(watcher.raw.all("detached").length, 0)
+  },
+)
+
+for (const dies of ["bos", "fra"])
+  behaviour(
+    `C19 a process that dies while a copy is under way (${dies}) loses nothing, and the actor moves when it is back`,
+    { pops: [3], limits: { precopyBytesMin: 10_000, chunkBytes: 20_000, chunkWindowBytes: 40_000, moveMsMax: 2_000 } },
+    async (world) => {
+      const key = "dies~bos"
+      const ledger = world.client("alice", world.seat("nrt")).ledger.get(key)
+      await ledger.put(filler(200_000))
+      const bos = world.seat("bos")
+      // It is owned where its client is; the move begins there.
+      const owner = world.seat("nrt")
+      const to = dies === "bos" ? "bos" : "fra"
+      await within(5_000, "it settles", world.tap.read("nrt", "bos"))
+      const held = world.tap.catch(({ t, from }) => t === "CHUNK" && from === "nrt")
+      const moved = owner.pop.move(["ledger", key], to).catch((error: unknown) => error)
+      await within(5_000, "a chunk", held.reached)
+      await world.seat(to).crash()
+      held.drop()
+      await ledger.add("during")
+      await world.start(to)
+      await within(20_000, "an end of the move", moved)
+      await within(20_000, "the second try", owner.pop.move(["ledger", key], to)).catch((error: { code?: string }) => {
+        // The first one may have gone through after all.
+        assert.equal(error.code, "MOVED")
+      })
+      await ledger.add("after")
+      assert.deepEqual(await ledger.query.ids(), ["during", "after"])
+      assert.equal(await ledger.query.blob(), filler(200_000))
+      assert.ok(bos.up)
+    },
+  )

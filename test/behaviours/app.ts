@@ -1,4 +1,5 @@
 // The actors that the behaviours are shown on. Everything they are told is kept, so that what was applied can be counted.
+import { createHash } from "node:crypto"
 import { actor, event, setup, ActorError } from "@sojourn/core"
 
 /** What a test sees of, and decides in, user code of its own process. */
@@ -58,6 +59,15 @@ export function makeApp(probe: Probe = newProbe()) {
       put(c, value: unknown) {
         c.state.blob = value
       },
+      /** Adds a piece to what `put` began with an array. */
+      append(c, text: string) {
+        ;(c.state.blob as string[]).push(text)
+      },
+      /** Its reply is as large as what it was given, and stays until it is acknowledged. */
+      echo(c, text: string) {
+        c.state.n += 1
+        return text
+      },
       /** Changes nothing: no write. */
       nop(c) {
         probe.ran.push("nop")
@@ -80,6 +90,10 @@ export function makeApp(probe: Probe = newProbe()) {
         return [...c.state.ids]
       },
       blob: (c) => c.state.blob,
+      blobHash: (c) =>
+        createHash("sha256")
+          .update((c.state.blob as string[]).join(""))
+          .digest("hex"),
       whole: (c) => c.state,
     },
   })

@@ -98,6 +98,11 @@ type Item =
   | { readonly kind: "call"; readonly att: Attached; readonly session: Session; readonly call: CallBody }
   | { readonly kind: "query"; readonly att: Attached; readonly session: Session; readonly query: QueryBody }
 
+interface Snapshot {
+  readonly bytes: Uint8Array
+  readonly revision: number
+}
+
 interface Outcome {
   readonly value: unknown
   readonly error: unknown
@@ -133,6 +138,9 @@ export class Activation {
   #journalBytes: number
   #journalEntries: number
   #compacting: Promise<void> | undefined
+  /** Whoever waits for the next snapshot, whatever the journal's size. */
+  #snapshotWaiters: PromiseWithResolvers<Snapshot>[] = []
+  #snapshotRevision: number
   /** Monotonic time of each session's latest call, for the owner's decision whether to let the actor go. */
   readonly #calledAt = new Map<string, number>()
   lastUsed: number
@@ -156,6 +164,7 @@ export class Activation {
     this.#sessions = new SessionTable(loaded.sessions.values(), ports.limits, () => this.#attachedIds())
     this.#tail = new Tail(loaded.tail, loaded.positions, ports.limits)
     this.#snapshotBytes = loaded.snapshotBytes
+    this.#snapshotRevision = loaded.revision - loaded.journalEntries
     this.#journalBytes = loaded.journalBytes
     this.#journalEntries = loaded.journalEntries
     this.lastUsed = ports.clock.mono()
@@ -393,6 +402,35 @@ export class Activation {
     await this.#ports.store.compact(this.#id, { e: this.#epoch, f: this.#fence }, bytes, this.#gate.durable)
   }
 
+  /** Opens the input of a drained activation again: it was not sealed after all. */
+  reopen(): void {
+    if (this.#dropped) return
+    this.#closed = false
+    this.#mailbox.unshift(...this.#unrun.splice(0))
+    this.#run()
+  }
+
+  /** Bytes of the stored body, about. */
+  get bodyBytes(): number {
+    return this.#snapshotBytes + this.#journalBytes
+  }
+
+  /** Revision of the stored snapshot. */
+  get snapshotRevision(): number {
+    return this.#snapshotRevision
+  }
+
+  /** Writes a snapshot of what is committed, while turns go on. Rejects with SLEPT where the activation ends before. */
+  snapshot(): Promise<Snapshot> {
+    const waiter = Promise.withResolvers<Snapshot>()
+    if (this.#dropped) waiter.reject(new SojournError("SLEPT"))
+    else {
+      this.#snapshotWaiters.push(waiter)
+      this.#pump()
+    }
+    return waiter.promise
+  }
+
   /** The whole of a drained activation, to be sealed as it is: what then travels is the state and not its journal. */
   compacted(): Compacted | undefined {
     if (this.#dropped || !this.quiet || this.#grant) return undefined
@@ -408,6 +446,7 @@ export class Activation {
     this.#mailbox = []
     this.#pending = []
     this.#gate.discard()
+    for (const { reject } of this.#snapshotWaiters.splice(0)) reject(new SojournError("SLEPT"))
     for (const resolve of this.#drainWaiters.splice(0)) resolve()
     this.#ports.dropped(error)
   }
@@ -720,7 +759,11 @@ export class Activation {
     if (this.#dropped) return
     if (!this.#writing) {
       if (this.#grant || this.#pending.length > 0) this.#startWrite()
-      else if (this.#gate.needsProof) this.#startCheck()
+      else {
+        // Everything is durable: a snapshot that somebody waits for needs no write before it.
+        if (this.#snapshotWaiters.length > 0) this.#compact(this.#encodeSnapshot(), this.#revision)
+        if (this.#gate.needsProof) this.#startCheck()
+      }
     }
     if (this.#drainWaiters.length > 0 && this.quiet) for (const resolve of this.#drainWaiters.splice(0)) resolve()
   }
@@ -762,7 +805,9 @@ export class Activation {
     this.#hash = h
     const proof = this.#gate.begin()
     const compactTo =
-      this.#journalEntries >= limits.journalEntriesMax || this.#journalBytes >= limits.journalBytesMax
+      this.#journalEntries >= limits.journalEntriesMax ||
+      this.#journalBytes >= limits.journalBytesMax ||
+      this.#snapshotWaiters.length > 0
         ? this.#encodeSnapshot()
         : undefined
     const done = (): void => {
@@ -842,13 +887,19 @@ export class Activation {
 
   #compact(bytes: Uint8Array, revision: number): void {
     this.#snapshotBytes = bytes.length
+    this.#snapshotRevision = revision
     this.#journalBytes = 0
     this.#journalEntries = 0
+    const waiters = this.#snapshotWaiters.splice(0)
     this.#compacting = this.#ports.store.compact(this.#id, { e: this.#epoch, f: this.#fence }, bytes, revision).then(
       (done) => {
         if (!done) this.drop(new SojournError("FENCED", `another activation has taken ${this.#id}`))
+        for (const { resolve, reject } of waiters)
+          if (done) resolve({ bytes, revision })
+          else reject(new SojournError("FENCED"))
       },
       (cause: unknown) => {
+        for (const { reject } of waiters) reject(cause)
         this.#writeFailed(cause)
       },
     )

@@ -15,6 +15,7 @@ const base: HandView = {
   known: (pop) => ["T", "S", "H", "U"].includes(pop),
   linked: () => true,
   declines: () => false,
+  precopies: () => false,
 }
 
 const want = { relay: false, session: "s1", ticket: undefined, hint: undefined }
@@ -26,6 +27,7 @@ const pulled: Pull = {
   hops: 0,
   relay: false,
   via: undefined,
+  have: undefined,
 }
 
 function phaseText(s: HandState): string {

@@ -42,6 +42,8 @@ export interface Pull {
   readonly hops: number
   readonly relay: boolean
   readonly via: string | undefined
+  /** The copy sent ahead that the origin holds. */
+  readonly have: string | undefined
 }
 
 /** What a local client needs: the actor here (`relay: false`), or only to reach it. */
@@ -62,6 +64,8 @@ export interface Ask {
   readonly hops: number
   readonly relay: boolean
   readonly session: string | undefined
+  /** The copy sent ahead that is complete here. */
+  readonly have?: string
   readonly by: "ticket" | "pointer" | "hint" | "home" | "offer"
 }
 
@@ -104,6 +108,10 @@ export type HandInput =
   /** What the store answered to a pull that was executed while this POP was asking. */
   | { readonly type: "pointed"; readonly pull: Pull; readonly answer: Pointed }
   | { readonly type: "sealed"; readonly answer: Pointed | { readonly kind: "grant" } }
+  /** The actor was not sealed (it is too large, or cannot be written down); `e`: its activation goes on. */
+  | { readonly type: "kept"; readonly e: number | undefined; readonly err: WireError }
+  /** The copy that the asked owner sent ahead is complete. */
+  | { readonly type: "precopied"; readonly nonce: string; readonly from: string; readonly have: string }
   | { readonly type: "drained" }
   | { readonly type: "grant"; readonly from: string; readonly e: number }
   | { readonly type: "installed"; readonly e: number }
@@ -149,6 +157,10 @@ export type HandEffect =
   | { readonly type: "seal"; readonly pull: Pull }
   /** Execute the pull in the store without a seal being possible: this POP does not own the actor. Answer: `pointed`. */
   | { readonly type: "answer"; readonly pull: Pull }
+  /** The activation serves on, and a copy of it goes ahead. */
+  | { readonly type: "precopy"; readonly pull: Pull }
+  /** The drained activation opens its input again. */
+  | { readonly type: "reopen" }
   /** The seal's GRANT goes to its grantee; whoever is attached here is told. */
   | { readonly type: "grant"; readonly pull: Pull }
   /** The drained activation is forgotten: it sleeps. */
@@ -184,6 +196,8 @@ export interface HandView {
   linked(pop: string): boolean
   /** The activation serves another session than this one, or must not leave: the owner declines. */
   declines(pull: Pull): boolean
+  /** The activation is large and in use: a copy should go ahead of the seal, so that its pause does not grow with its size. */
+  precopies(pull: Pull): boolean
 }
 
 export interface HandStep {
@@ -268,6 +282,20 @@ function decide(s: HandState, i: HandInput, v: HandView): HandStep {
 
     case "pointed":
       return redirect(s, i.pull, i.answer, v)
+
+    case "precopied": {
+      if (p.at !== "asking" || p.ask.nonce !== i.nonce || p.ask.pop !== i.from) return to(s, p)
+      const ask: Ask = { ...p.ask, have: i.have }
+      return to(s, { at: "asking", ask }, [{ type: "ask", ask, via: undefined }])
+    }
+
+    case "kept": {
+      if (p.at !== "sealing") return to(s, p)
+      const refused: HandEffect = { type: "tellRefused", pull: p.pull, err: i.err }
+      return i.e === undefined
+        ? to(s, rest, [refused])
+        : to(s, { at: "resident", e: i.e }, [refused, { type: "reopen" }, { type: "admit" }])
+    }
 
     case "drained":
       if (p.at !== "draining") return to(s, p)
@@ -438,8 +466,9 @@ function pull(s: HandState, pull: Pull, v: HandView): HandStep {
         ? to(s, { at: "opening" }, [{ type: "peek" }], { parked: park(s.parked, pull) })
         : to(s, { at: "sealing", pull }, [{ type: "seal", pull }])
     case "resident":
-      return pull.relay || v.declines(pull)
-        ? to(s, p, [{ type: "tellRelay", pull, e: p.e }])
+      if (pull.relay || v.declines(pull)) return to(s, p, [{ type: "tellRelay", pull, e: p.e }])
+      return v.precopies(pull)
+        ? to(s, p, [{ type: "precopy", pull }])
         : to(s, { at: "draining", e: p.e, pull }, [{ type: "drain", sleep: false }])
     case "asking":
       return to(s, p, [{ type: "answer", pull }])

@@ -5,18 +5,19 @@ import { homeOf, parseAddress } from "./address.ts"
 import { Beliefs } from "./beliefs.ts"
 import { HostAttach, waitingFramesMax, type AttachRequest, type SessionFrame } from "./attach.ts"
 import { restState, step, type Ask, type HandEffect, type HandInput, type Pull } from "./handoff.ts"
-import { readBody } from "./journal.ts"
+import { readBody, readSnapshot, type Loaded } from "./journal.ts"
 import type { Limits } from "./limits.ts"
 import { packBody, unpackBody } from "./mesh-codec.ts"
-import type { MeshMessage } from "./mesh-messages.ts"
-import type { Chance, Clock, EventSink, Primitives } from "./ports.ts"
+import type { Blob, MeshMessage } from "./mesh-messages.ts"
+import type { Chance, Clock, EventSink, Primitives, Undo } from "./ports.ts"
 import { Offers, type MoveDone } from "./offers.ts"
 import { Residents } from "./residents.ts"
 import { Relays } from "./relays.ts"
 import { Resend } from "./resend.ts"
-import type { Body, Grant, Store } from "./store.ts"
+import type { Body, Compacted, Grant, Store } from "./store.ts"
 import { isSpent, newSlot, type Slot } from "./slot.ts"
 import type { Tickets } from "./tickets.ts"
+import { Transfers } from "./transfers.ts"
 
 /**
  * The host role of a node: it keeps a slot for each actor that something is going on with, performs the effects of `handoff.ts` on store,
@@ -51,6 +52,7 @@ export class Host {
   readonly #grants: Resend
   readonly #announcements: Resend
   readonly #offers: Offers
+  readonly #transfers: Transfers
   #stopped = false
 
   constructor(options: HostOptions) {
@@ -81,6 +83,21 @@ export class Host {
     })
     this.#offers = new Offers(clock, limits, (actor, to) => {
       options.send(to, { t: "OFFER", actor, e: this.#slots.get(actor)?.activation?.epoch ?? 0 })
+    })
+    this.#transfers = new Transfers({
+      clock,
+      limits,
+      primitives: options.primitives,
+      events: options.events,
+      send: (pop, message, body) => options.send(pop, message, body),
+      progressed: (actor) => {
+        const slot = this.#slots.get(actor)
+        if (slot?.search) this.#extend(slot)
+      },
+      again: async (actor, pop) => {
+        const stored = await options.store.load(actor)
+        return stored?.record.k === "GRANTED" && stored.record.to === pop ? packBody(stored.body).bytes : undefined
+      },
     })
     this.#announcements = new Resend(clock, limits, (actor, { to, e }) => {
       options.send(to, { t: "HOMEUPD", actor, e })
@@ -307,6 +324,7 @@ export class Host {
       declines: (pull) =>
         this.#offers.to(slot.id) !== pull.origin &&
         (slot.activation?.busyBesides(pull.session, limits.followQuietMs) ?? false),
+      precopies: (pull) => this.#precopies(slot, pull),
     })
     slot.state = state
     for (const effect of effects) this.#perform(slot, effect)
@@ -317,6 +335,7 @@ export class Host {
     slot.askTimer = undefined
     slot.search?.undo()
     slot.search = undefined
+    slot.base = undefined
   }
 
   #perform(slot: Slot, effect: HandEffect): void {
@@ -346,9 +365,32 @@ export class Host {
       case "drain":
         this.#drain(slot, effect.sleep)
         return
-      case "seal":
-        store.pull(slot.id, home, effect.pull.origin, slot.activation?.compacted()).then(
+      case "precopy":
+        this.#precopy(slot, effect.pull)
+        return
+      case "reopen":
+        slot.activation?.reopen()
+        return
+      case "seal": {
+        const kept = (error: SojournError): void => {
+          this.#event("actor.stayed", slot.id, { to: effect.pull.origin, error })
+          this.#offers.fail(slot.id, error)
+          this.#input(slot, { type: "kept", e: slot.activation?.epoch, err: error.toWire() })
+        }
+        let compacted: Compacted | undefined
+        try {
+          // Where the copy that went ahead is still the stored snapshot, what came after it is all that travels.
+          if (!this.#hasAhead(slot, effect.pull)) compacted = slot.activation?.compacted()
+        } catch (error) {
+          kept(this.#masked(slot.id, error))
+          return
+        }
+        store.pull(slot.id, home, effect.pull.origin, compacted, movableBytesMax(this.#o.limits)).then(
           (answer) => {
+            if (answer.kind === "too-large") {
+              kept(tooLarge(slot.id, answer.bytes, this.#o.limits))
+              return
+            }
             if (answer.kind === "grant") slot.sealed = answer
             else if (slot.activation) {
               // Another process of this POP had taken the actor and given it away.
@@ -365,12 +407,15 @@ export class Host {
           },
         )
         return
+      }
       case "answer":
         slot.answering++
-        store.pull(slot.id, home, effect.pull.origin).then(
+        store.pull(slot.id, home, effect.pull.origin, undefined, movableBytesMax(this.#o.limits)).then(
           (answer) => {
             slot.answering--
-            if (answer.kind === "grant") this.#sendGrant(slot.id, answer, effect.pull)
+            if (answer.kind === "too-large")
+              this.#tellRefused(slot, effect.pull, tooLarge(slot.id, answer.bytes, this.#o.limits).toWire())
+            else if (answer.kind === "grant") this.#sendGrant(slot.id, answer, effect.pull)
             else this.#input(slot, { type: "pointed", pull: effect.pull, answer })
             this.#giveBack(slot)
           },
@@ -476,10 +521,10 @@ export class Host {
     slot: Slot,
     body: Body,
     revision: number,
-    owner: { epoch: number; fence: number; hash: string; home: boolean; grant?: Grant },
+    owner: { epoch: number; fence: number; hash: string; home: boolean; grant?: Grant; ahead?: Loaded | undefined },
   ): Activation {
     const { store, clock, chance, primitives, limits, events, pop, pops } = this.#o
-    const loaded = readBody(slot.id, body, revision, primitives)
+    const loaded = readBody(slot.id, body, revision, primitives, owner.ahead)
     // Another process had the actor since: what it did would be missing from the outputs of whoever stayed attached, with no gap to see.
     if (slot.left !== undefined && slot.left !== revision)
       this.#endLocal(slot, new SojournError("SLEPT", `${slot.id} has been elsewhere; attach again`))
@@ -540,6 +585,7 @@ export class Host {
   #endActivation(slot: Slot): void {
     const { activation } = slot
     slot.activation = undefined
+    slot.precopy = undefined
     if (activation) slot.left = activation.revision
     this.#residents.remove(slot)
     activation?.drop(new SojournError("SLEPT"))
@@ -570,7 +616,7 @@ export class Host {
   // ── finding and fetching ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
   #ask(slot: Slot, ask: Ask, via: string | undefined): void {
-    const { clock, limits } = this.#o
+    const { clock } = this.#o
     const began = slot.search
     slot.search = began
       ? Object.assign(began, { ask, via })
@@ -582,19 +628,38 @@ export class Host {
           by: ask.by,
           startedAt: clock.mono(),
           early: slot.attached.size === 0,
-          undo: clock.after(limits.locateMsMax, () => {
-            const error = new SojournError(
-              "POP_UNREACHABLE",
-              `${slot.id} was not reached within limits.locateMsMax (${limits.locateMsMax} ms)`,
-            )
-            this.#input(slot, { type: "failed", err: error.toWire() })
-          }),
+          undo: this.#searchTimer(slot),
         }
+    this.#awaitAnswer(slot)
+    this.#sendAsk(slot)
+  }
+
+  #awaitAnswer(slot: Slot): void {
+    const { clock, limits } = this.#o
+    const nonce = slot.search?.ask.nonce
     slot.askTimer?.()
     slot.askTimer = clock.after(limits.askMsMax, () => {
-      this.#input(slot, { type: "silence", nonce: ask.nonce })
+      if (nonce !== undefined) this.#input(slot, { type: "silence", nonce })
     })
-    this.#sendAsk(slot)
+  }
+
+  #searchTimer(slot: Slot): Undo {
+    const { clock, limits } = this.#o
+    return clock.after(limits.locateMsMax, () => {
+      const error = new SojournError(
+        "POP_UNREACHABLE",
+        `${slot.id} was not reached within limits.locateMsMax (${limits.locateMsMax} ms)`,
+      )
+      this.#input(slot, { type: "failed", err: error.toWire() })
+    })
+  }
+
+  /** A part of what is asked for came: the rest has its time again. */
+  #extend(slot: Slot): void {
+    if (!slot.search) return
+    slot.search.undo()
+    slot.search.undo = this.#searchTimer(slot)
+    this.#awaitAnswer(slot)
   }
 
   /** Also when a link comes up: a PULL may be repeated at will. */
@@ -602,7 +667,8 @@ export class Host {
     if (!slot.search) return
     const { ask, via } = slot.search
     const { nonce, session, relay, hops } = ask
-    const pull: Pull = { origin: this.#o.pop, nonce, session, epoch: Math.max(0, ask.epoch), hops, relay, via }
+    const epoch = Math.max(0, ask.epoch)
+    const pull: Pull = { origin: this.#o.pop, nonce, session, epoch, hops, relay, via, have: ask.have }
     this.#o.send(ask.pop, pullMessage(slot.id, pull))
   }
 
@@ -641,6 +707,7 @@ export class Host {
           hash: grant.h,
           home,
           grant,
+          ahead: incoming.ahead,
         })
         this.#admit(slot)
         activation.begin()
@@ -670,12 +737,13 @@ export class Host {
     const { sealed, activation } = slot
     slot.sealed = undefined
     if (!sealed) return
+    const base = this.#hasAhead(slot, pull) ? pull.have : undefined
     this.#endActivation(slot)
     const { to, e, v } = sealed.record
     this.#beliefs.hear(slot.id, to, e)
     // Relays first: their calls are then there when the grant comes, and join its install's write.
     for (const att of [...slot.attached.values()]) this.#handOver(slot, att, activation, pull, sealed.record)
-    this.#sendGrant(slot.id, sealed, pull)
+    this.#sendGrant(slot.id, sealed, pull, base)
     this.#offers.granted(slot.id, to, e)
     this.#event("actor.granted", slot.id, { to, epoch: e, revision: v })
   }
@@ -732,15 +800,144 @@ export class Host {
     actor: string,
     answer: { record: { to: string; e: number; v: number; h: string }; body: Body },
     pull?: Pull,
+    base?: string,
   ): void {
     const { to, e, v, h } = answer.record
-    const { sizes, bytes } = packBody(answer.body)
+    const { sizes, bytes } = packBody(base === undefined ? answer.body : { ...answer.body, snapshot: undefined })
     this.#grants.add(actor, { to, e })
-    this.#o.send(
-      to,
-      { t: "GRANT", actor, e, v, h, hops: pull?.hops ?? 0, sizes, ...(pull ? { nonce: pull.nonce } : {}) },
-      bytes,
+    const head = { t: "GRANT" as const, actor, e, v, h, hops: pull?.hops ?? 0, sizes }
+    const more = { ...(pull ? { nonce: pull.nonce } : {}), ...(base === undefined ? {} : { base }) }
+    if (bytes.length <= this.#o.limits.inlineBytesMax) {
+      this.#o.send(to, { ...head, ...more }, bytes)
+      return
+    }
+    const blob = this.#transfers.blob(bytes)
+    if (this.#o.send(to, { ...head, ...more, blob })) this.#transfers.push(actor, to, blob, bytes)
+  }
+
+  // ── copies ahead ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  /** Whether the origin of this PULL holds the snapshot that is stored here. */
+  #hasAhead(slot: Slot, pull: Pull): boolean {
+    const { precopy, activation } = slot
+    return (
+      precopy?.id !== undefined &&
+      precopy.id === pull.have &&
+      precopy.to === pull.origin &&
+      precopy.activation === activation &&
+      activation.snapshotRevision === precopy.revision
     )
+  }
+
+  #precopies(slot: Slot, pull: Pull): boolean {
+    const { precopyBytesMin, precopyRoundsMax } = this.#o.limits
+    const { activation, precopy } = slot
+    if (!activation || activation.bodyBytes < precopyBytesMin || this.#hasAhead(slot, pull)) return false
+    if (precopy?.activation === activation && precopy.to === pull.origin && precopy.rounds >= precopyRoundsMax)
+      return false
+    // Nobody but the traveller is here: there is no pause to keep short, and one trip is faster than two.
+    for (const att of slot.attached.values()) if (att.open && att.sid !== pull.session) return true
+    return this.#offers.to(slot.id) === pull.origin
+  }
+
+  #precopy(slot: Slot, pull: Pull): void {
+    const { activation } = slot
+    if (!activation) return
+    const before = slot.precopy?.activation === activation && slot.precopy.to === pull.origin ? slot.precopy : undefined
+    // It is being written: the PULL's repetition asks for nothing new.
+    if (before && before.id === undefined) return
+    const { origin: to, nonce } = pull
+    const announce = (bytes: Uint8Array, revision: number, rounds: number): void => {
+      const blob = this.#transfers.blob(bytes)
+      slot.precopy = { to, activation, id: blob.id, revision, rounds }
+      const { epoch } = activation
+      if (this.#o.send(to, { t: "PRECOPY", actor: slot.id, nonce, e: epoch, v: revision, blob }))
+        this.#transfers.push(slot.id, to, blob, bytes)
+      this.#event("actor.copied-ahead", slot.id, { to, bytes: bytes.length, revision })
+    }
+    const rounds = (before?.rounds ?? 0) + 1
+    slot.precopy = { to, activation, id: undefined, revision: -1, rounds }
+    activation.snapshot().then(
+      ({ bytes, revision }) => {
+        if (slot.activation === activation) announce(bytes, revision, rounds)
+      },
+      () => {
+        // The activation has ended, and whoever asked asks again.
+        if (slot.precopy?.activation === activation) slot.precopy = undefined
+      },
+    )
+  }
+
+  /** The copy that this POP asked for is on its way, ahead of the grant. */
+  #precopied(from: string, m: Extract<MeshMessage, { t: "PRECOPY" }>): void {
+    const slot = this.#slots.get(m.actor)
+    const waits = (): boolean => {
+      const phase = slot?.state.phase
+      return phase?.at === "asking" && phase.ask.nonce === m.nonce && phase.ask.pop === from
+    }
+    if (!slot || !waits()) return
+    this.#extend(slot)
+    this.#transfers.expect(m.actor, from, m.blob, (bytes) => {
+      if (!waits()) return
+      const loaded = readSnapshot(m.actor, bytes, this.#o.primitives)
+      slot.base = { id: m.blob.id, from, bytes, loaded }
+      this.#input(slot, { type: "precopied", nonce: m.nonce, from, have: m.blob.id })
+    })
+  }
+
+  /** A GRANT whose body comes in chunks: complete, it is as any other. */
+  #expectGrant(from: string, m: Extract<MeshMessage, { t: "GRANT" }>, blob: Blob): void {
+    this.#o.store.peek(m.actor).then((record) => {
+      if (this.#stopped) return
+      if (record !== undefined && record.e >= m.e) {
+        // Installed before, and repeated since its CONFIRM was lost.
+        this.#o.send(from, { t: "CONFIRM", actor: m.actor, e: m.e })
+        return
+      }
+      const slot = this.#slots.get(m.actor)
+      if (slot?.search) this.#extend(slot)
+      try {
+        this.#transfers.expect(m.actor, from, blob, (bytes) => {
+          this.#grantCame(from, m, bytes)
+        })
+      } catch (error) {
+        this.#event("mesh.refused", m.actor, { from, error })
+      }
+    }, this.#storeFailed(m.actor))
+  }
+
+  #grantCame(from: string, m: Extract<MeshMessage, { t: "GRANT" }>, bytes: Uint8Array): void {
+    const slot = this.#slot(m.actor)
+    const { at } = slot.state.phase
+    if (at === "rest" || at === "asking") {
+      const entries = unpackBody(m.sizes, bytes)
+      const base = m.base === undefined ? undefined : slot.base
+      if (m.base !== undefined && (base?.id !== m.base || base.from !== from)) {
+        // What it builds on is gone here (a restart). The grant is repeated whole, to who has nothing.
+        this.#giveBack(slot)
+        this.#o.send(from, {
+          t: "PULL",
+          actor: m.actor,
+          nonce: this.#o.chance.id(),
+          origin: this.#o.pop,
+          epoch: 0,
+          hops: 0,
+          relay: false,
+        })
+        return
+      }
+      slot.base = undefined
+      this.#transfers.forget(m.actor)
+      const body = base ? { ...entries, snapshot: base.bytes } : entries
+      slot.incoming = {
+        from,
+        grant: { e: m.e, v: m.v, h: m.h, body },
+        hops: m.hops,
+        bytes: bytes.length,
+        ahead: base?.loaded,
+      }
+    }
+    this.#input(slot, { type: "grant", from, e: m.e })
   }
 
   /** Sends an unconfirmed GRANT again, if it still is one. */
@@ -794,25 +991,25 @@ export class Host {
     switch (m.t) {
       case "PULL": {
         if (!pops.has(m.origin) || m.origin === pop) return
-        const { origin, nonce, session, epoch, hops, relay, via } = m
-        this.#input(this.#slot(m.actor), { type: "pull", pull: { origin, nonce, session, epoch, hops, relay, via } })
+        const { origin, nonce, session, epoch, hops, relay, via, have } = m
+        const pull: Pull = { origin, nonce, session, epoch, hops, relay, via, have }
+        this.#input(this.#slot(m.actor), { type: "pull", pull })
         return
       }
       case "GRANT": {
-        const slot = this.#slot(m.actor)
-        const { at } = slot.state.phase
-        if (at === "rest" || at === "asking") {
-          const bytes = body ?? new Uint8Array(0)
-          slot.incoming = {
-            from,
-            grant: { e: m.e, v: m.v, h: m.h, body: unpackBody(m.sizes, bytes) },
-            hops: m.hops,
-            bytes: bytes.length,
-          }
-        }
-        this.#input(slot, { type: "grant", from, e: m.e })
+        if (m.blob) this.#expectGrant(from, m, m.blob)
+        else this.#grantCame(from, m, body ?? new Uint8Array(0))
         return
       }
+      case "PRECOPY":
+        this.#precopied(from, m)
+        return
+      case "CHUNK":
+        this.#transfers.chunk(m.actor, m.blob, m.at, body ?? new Uint8Array(0))
+        return
+      case "FETCH":
+        this.#transfers.fetch(from, m.actor, m.blob, m.missing)
+        return
       case "MOVED": {
         const { nonce, to, e, inTransit, hops } = m
         this.#input(this.#slot(m.actor), { type: "moved", nonce, from, to, e, inTransit, hops })
@@ -838,6 +1035,7 @@ export class Host {
           if (!acked) return
           this.#grants.confirmed(m.actor, from, m.e)
           this.#offers.confirmed(m.actor, from, m.e)
+          this.#transfers.sent(m.actor)
           send(from, { t: "CONFIRM_ACK", actor: m.actor, e: m.e })
         }, this.#storeFailed(m.actor))
         return
@@ -893,6 +1091,7 @@ export class Host {
       this.#grants.hurry(pop)
       this.#announcements.hurry(pop)
       this.#offers.hurry(pop)
+      this.#transfers.linkUp(pop)
       return
     }
     this.#relays.linkDown(pop)
@@ -914,6 +1113,7 @@ export class Host {
     this.#grants.stop()
     this.#announcements.stop()
     this.#offers.stop()
+    this.#transfers.stop()
     for (const slot of [...this.#slots.values()]) {
       for (const att of [...slot.attached.values()])
         this.#endAttach(slot, att, new SojournError("NOT_SERVING", `POP ${this.#o.pop} is stopping`))
@@ -933,12 +1133,26 @@ function* localOf(slot: Slot): Generator<Attached> {
 }
 
 function pullMessage(actor: string, pull: Pull): MeshMessage {
-  const { session, via, ...rest } = pull
+  const { session, via, have, ...rest } = pull
   return {
     t: "PULL",
     actor,
     ...rest,
     ...(session === undefined ? {} : { session }),
     ...(via === undefined ? {} : { via }),
+    ...(have === undefined ? {} : { have }),
   }
+}
+
+/** The largest body that is moved: a state as large as it may be, with the journal and the outbox that may go along. */
+function movableBytesMax({ snapshotBytesMax, tailBytesMax, journalBytesMax }: Limits): number {
+  return snapshotBytesMax + tailBytesMax + journalBytesMax
+}
+
+function tooLarge(actor: string, bytes: number, { snapshotBytesMax }: Limits): SojournError {
+  return new SojournError(
+    "SNAPSHOT_TOO_LARGE",
+    `${actor} is stored in ${bytes} bytes; limits.snapshotBytesMax is ${snapshotBytesMax}, so it stays where it is`,
+    { details: { actor, bytes } },
+  )
 }

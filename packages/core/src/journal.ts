@@ -142,11 +142,8 @@ export function mergeSessions(sessions: Map<string, SessionRecord>, entry: Entry
   }
 }
 
-/**
- * Snapshot + journal = state. Entries at or below the snapshot's revision are skipped (a compaction's leftovers); a hole between them,
- * or an end other than the record's revision, is CORRUPT_RECORD.
- */
-export function readBody(actor: string, body: Body, revision: number, primitives: Primitives): Loaded {
+/** A snapshot alone, as a body without a journal; undefined: of an actor that was never used. */
+export function readSnapshot(actor: string, snapshot: Uint8Array | undefined, primitives: Primitives): Loaded {
   const loaded = {
     fresh: true,
     revision: 0,
@@ -154,19 +151,27 @@ export function readBody(actor: string, body: Body, revision: number, primitives
     sessions: new Map<string, SessionRecord>(),
     tail: [] as Entry[],
     positions: [] as readonly Position[],
-    snapshotBytes: body.snapshot?.length ?? 0,
+    snapshotBytes: snapshot?.length ?? 0,
     journalBytes: 0,
     journalEntries: 0,
   }
-  if (body.snapshot !== undefined) {
-    const stored = unseal(2, body.snapshot, actor, primitives) as StoredSnapshot
-    loaded.fresh = false
-    loaded.revision = stored.r
-    loaded.state = codec.decode(stored.st)
-    for (const record of stored.se) loaded.sessions.set(record.id, record)
-    loaded.tail.push(...stored.tail)
-    loaded.positions = stored.po
-  }
+  if (snapshot === undefined) return loaded
+  const stored = unseal(2, snapshot, actor, primitives) as StoredSnapshot
+  loaded.fresh = false
+  loaded.revision = stored.r
+  loaded.state = codec.decode(stored.st)
+  for (const record of stored.se) loaded.sessions.set(record.id, record)
+  loaded.tail.push(...stored.tail)
+  loaded.positions = stored.po
+  return loaded
+}
+
+/**
+ * Snapshot + journal = state. Entries at or below the snapshot's revision are skipped (a compaction's leftovers); a hole between them,
+ * or an end other than the record's revision, is CORRUPT_RECORD. `ahead`: the snapshot, read before; it is used up.
+ */
+export function readBody(actor: string, body: Body, revision: number, primitives: Primitives, ahead?: Loaded): Loaded {
+  const loaded = { ...(ahead ?? readSnapshot(actor, body.snapshot, primitives)) }
   for (const bytes of body.entries) {
     const entry = unseal(1, bytes, actor, primitives) as Entry
     if (entry.r <= loaded.revision) continue

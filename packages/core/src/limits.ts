@@ -68,6 +68,17 @@ export const defaultLimits = {
   framesBurstMax: 20_000,
   /** Pulls started by tickets in upgrades, a second, before authentication. */
   earlyPullsPerSecondMax: 200,
+  /** A stored body over the first goes between POPs in chunks of the second; so much of it is under way at once. */
+  inlineBytesMax: 262_144,
+  chunkBytes: 262_144,
+  chunkWindowBytes: 2_097_152,
+  /** Without a chunk for this long, what is missing is asked for again. */
+  chunkStallMs: 1_000,
+  /** Bytes of bodies on their way, each way: what began first is forgotten first, and asked for again. */
+  stagedBytesMax: 67_108_864,
+  /** An actor in use whose stored body is over this is copied ahead before it is sealed, at most so many times a move. */
+  precopyBytesMin: 65_536,
+  precopyRoundsMax: 3,
   /** Longest frame on a mesh link; a longer message goes in chunks of this, so that control messages are never far behind. */
   meshChunkBytes: 65_536,
   /** Longest mesh message, its body included: FRAME_TOO_LARGE at the sender, BAD_FRAME at the reader. */
@@ -110,6 +121,9 @@ export function withLimits(overrides: Partial<Limits> = {}): Limits {
   atMost("meshBeatMs", "meshDeadMs")
   atMost("snapshotBytesMax", "meshMessageBytesMax")
   atMost("tailBytesMax", "snapshotBytesMax")
+  atMost("chunkBytes", "meshMessageBytesMax")
+  atMost("inlineBytesMax", "meshMessageBytesMax")
+  atMost("snapshotBytesMax", "stagedBytesMax")
   atMost("outputCharsMax", "connectionBufferMax")
   atMost("meshMessageBytesMax", "meshQueueBytesMax")
   if (limits.meshStreamsMax < 2)

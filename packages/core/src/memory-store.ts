@@ -76,10 +76,10 @@ export function memoryStore(options: MemoryStoreOptions = {}): Store {
     claim: (actor, home) => onActor(actor, (rows) => claimIn(rows, rules, home)),
     commit: (actor, fence, write) => onActor(actor, (rows) => commitIn(rows, rules, fence, write)),
     check: (actor, fence) => onActor(actor, (rows) => checkIn(rows, rules, fence)),
-    pull: (actor, home, to, compacted) =>
+    pull: (actor, home, to, compacted, bytesMax) =>
       onActor(actor, (rows) => {
         if (to === options.pop) throw new RangeError(`a POP does not grant to itself: ${to}`)
-        return pullIn(rows, rules, home, to, compacted)
+        return pullIn(rows, rules, home, to, compacted, bytesMax)
       }),
     install: (actor, home, grant, first) => onActor(actor, (rows) => installIn(rows, rules, home, grant, first)),
     confirm: (actor, from, e) => onActor(actor, (rows) => confirmIn(rows, rules, from, e)),

@@ -204,7 +204,7 @@ describe("the mesh codec", () => {
   test("ignores a message type of a later version and refuses a known one with a wrong field", () => {
     const reader = createMeshReader(defaultLimits)
     const odd = (json: object): Uint8Array => encodeMessage(json as MeshMessage)
-    assert.equal(reader.read(odd({ t: "PRECOPY", actor: "cart/a" })), undefined)
+    assert.equal(reader.read(odd({ t: "FROM_A_LATER_VERSION", actor: "cart/a" })), undefined)
     assert.throws(() => reader.read(odd({ t: "CONFIRM", actor: "cart/a", e: -1 })), badFrame)
     assert.throws(() => reader.read(odd({ t: "CONFIRM", actor: 7, e: 1 })), badFrame)
     assert.throws(() => reader.read(odd({ t: "FRAME", relay: 1, dir: "in", frame: { t: "call", ch: "x" } })), badFrame)
@@ -212,6 +212,9 @@ describe("the mesh codec", () => {
       () => reader.read(odd({ t: "GRANT", actor: "a/b", e: 1, v: 1, h: "", hops: 0, sizes: [5] })),
       badFrame,
     )
+    const blob = { id: "x", bytes: 3, size: 0, chunks: ["y"] }
+    assert.throws(() => reader.read(odd({ t: "PRECOPY", actor: "a/b", nonce: "n", e: 1, v: 1, blob })), badFrame)
+    assert.throws(() => reader.read(odd({ t: "FETCH", actor: "a/b", blob: "x", missing: [-1] })), badFrame)
     assert.throws(() => reader.read(encodeMessage({ t: "CONFIRM", actor: "a/b", e: 1 }, new Uint8Array(3))), badFrame)
   })
 

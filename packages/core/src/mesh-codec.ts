@@ -125,8 +125,10 @@ function decodeMessage(inside: Uint8Array, ours: boolean): MeshInput | undefined
   const message = parseMeshMessage(json(inside.subarray(4, headEnd)))
   if (message === undefined) return undefined
   const bytes = inside.subarray(headEnd)
-  if (message.t === "GRANT") {
-    unpackBody(message.sizes, bytes)
+  if (message.t === "GRANT" || message.t === "CHUNK") {
+    if (message.t === "GRANT" && message.blob) {
+      if (bytes.length > 0) badMesh("a GRANT whose body comes in chunks and with it")
+    } else if (message.t === "GRANT") unpackBody(message.sizes, bytes)
     return { kind: "message", message, body: ours ? bytes : new Uint8Array(bytes) }
   }
   if (bytes.length > 0) badMesh(`a ${message.t} with a body`)

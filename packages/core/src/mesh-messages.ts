@@ -22,8 +22,13 @@ export type MeshMessage =
       readonly via?: string
       /** True: attach through the owner, do not move. The answer is RELAY_ME, MOVED, NONE or REFUSED. */
       readonly relay: boolean
+      /** The copy sent ahead that the origin holds complete: the owner may grant what came after it. */
+      readonly have?: string
     }
-  /** The sealed actor. The message's body is the stored body: see `bodySizes`. Re-sent until CONFIRM. */
+  /**
+   * The sealed actor. The message's body is the stored body: its parts as `sizes` says. Re-sent until CONFIRM. `blob`: the body comes in chunks
+   * instead. `base`: only the entries are here; the snapshot is that copy, which was sent ahead.
+   */
   | {
       readonly t: "GRANT"
       readonly actor: string
@@ -34,7 +39,21 @@ export type MeshMessage =
       readonly hops: number
       /** Byte lengths of the parts that follow in the message's body: the snapshot (-1: none), then each journal entry. */
       readonly sizes: readonly number[]
+      readonly blob?: Blob
+      readonly base?: string
     }
+  /** The owner goes on serving and sends its snapshot of revision `v` ahead, in chunks: no word about ownership. Answer: PULL with `have`. */
+  | {
+      readonly t: "PRECOPY"
+      readonly actor: string
+      readonly nonce: string
+      readonly e: number
+      readonly v: number
+      readonly blob: Blob
+    }
+  /** The message's body is chunk `at` of this blob. */
+  | { readonly t: "CHUNK"; readonly actor: string; readonly blob: string; readonly at: number }
+  | { readonly t: "FETCH"; readonly actor: string; readonly blob: string; readonly missing: readonly number[] }
   | {
       readonly t: "MOVED"
       readonly actor: string
@@ -77,6 +96,15 @@ export type MeshMessage =
   | { readonly t: "FRAME"; readonly relay: number; readonly dir: "out"; readonly frame: ServerFrame }
   | { readonly t: "RELAY_CLOSE"; readonly relay: number; readonly dir: "in" | "out" }
 
+/** Bytes that are announced before they come: their number, how they are cut, the hash of each chunk, and of all those as the name. */
+export interface Blob {
+  readonly id: string
+  readonly bytes: number
+  /** Of each chunk but the last. */
+  readonly size: number
+  readonly chunks: readonly string[]
+}
+
 /** Who a client is, as `authenticate` returned it. `id` is what sessions and tickets are bound to. */
 export interface Principal {
   readonly id: string
@@ -85,7 +113,7 @@ export interface Principal {
 
 /** Messages that decide a hand-off's latency go before bulk on a link. */
 export function isBulk(message: MeshMessage): boolean {
-  return message.t === "GRANT"
+  return message.t === "GRANT" || message.t === "CHUNK"
 }
 
 /** Begins the id of server code's principal. Gateways let no client be called so. */

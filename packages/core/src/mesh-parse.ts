@@ -1,5 +1,6 @@
 import { ERRORS, SojournError, readClientFrame } from "@sojourn/protocol"
 import type { MeshMessage } from "./mesh-messages.ts"
+import { fetchMax } from "./transfers.ts"
 
 /**
  * The boundary between a peer's JSON and `MeshMessage`: every field of every message is checked here and nowhere later. A peer is
@@ -31,6 +32,15 @@ const nonce = text(meshTextMax.nonce)
 const frame: Check = (x) => object(x) && typeof (x as { t?: unknown }).t === "string"
 const sizes: Check = (x) =>
   Array.isArray(x) && x.length > 0 && (x[0] === -1 || count(x[0])) && x.every((size, i) => i === 0 || count(size))
+const blobId = text(meshTextMax.hash)
+/** A chunk has at least a byte: the list is no longer than the body, and the frame it comes in bounds both. */
+const blob: Check = (x) => {
+  if (!object(x)) return false
+  const { id, bytes, size, chunks } = x as Record<string, unknown>
+  return (
+    blobId(id) && count(bytes) && count(size) && (size as number) > 0 && Array.isArray(chunks) && chunks.every(blobId)
+  )
+}
 const wireError: Check = (x) => {
   if (!object(x)) return false
   const { code, message, retry, outcome } = x as Record<string, unknown>
@@ -54,6 +64,7 @@ const shapes: Shapes = {
     hops: count,
     via: optional(pop),
     relay: flag,
+    have: optional(blobId),
   },
   GRANT: {
     actor,
@@ -63,7 +74,12 @@ const shapes: Shapes = {
     h: (x) => typeof x === "string" && x.length <= meshTextMax.hash,
     hops: count,
     sizes,
+    blob: optional(blob),
+    base: optional(blobId),
   },
+  PRECOPY: { actor, nonce, e: count, v: count, blob },
+  CHUNK: { actor, blob: blobId, at: count },
+  FETCH: { actor, blob: blobId, missing: (x) => Array.isArray(x) && x.length <= fetchMax && x.every(count) },
   MOVED: { actor, nonce, to: pop, e: count, inTransit: flag, hops: count },
   NONE: { actor, nonce },
   RELAY_ME: { actor, nonce, e: count, hops: count },

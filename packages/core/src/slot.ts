@@ -3,6 +3,7 @@ import type { Activation } from "./activation.ts"
 import type { ErasedDefinition } from "./actor.ts"
 import type { HostAttach } from "./attach.ts"
 import { restState, type Ask, type HandInput, type HandState } from "./handoff.ts"
+import type { Loaded } from "./journal.ts"
 import type { Undo } from "./ports.ts"
 import type { Grant, PullAnswer } from "./store.ts"
 
@@ -17,6 +18,10 @@ export interface Slot {
   activation: Activation | undefined
   /** The grant that `install` is to write. */
   incoming: Incoming | undefined
+  /** The copy that this owner sent ahead. */
+  precopy: Precopy | undefined
+  /** The copy that came ahead here, read. */
+  base: Base | undefined
   /** What the last seal gave: sent by the `grant` effect. */
   sealed: Extract<PullAnswer, { kind: "grant" }> | undefined
   readonly attached: Map<string, HostAttach>
@@ -29,12 +34,31 @@ export interface Slot {
   left: number | undefined
 }
 
+/** A copy sent ahead: good for a grant as long as the stored snapshot is this one. */
+export interface Precopy {
+  readonly to: string
+  readonly activation: Activation
+  /** Blob of the snapshot; undefined while it is being written. */
+  readonly id: string | undefined
+  readonly revision: number
+  readonly rounds: number
+}
+
+export interface Base {
+  readonly id: string
+  readonly from: string
+  readonly bytes: Uint8Array
+  readonly loaded: Loaded
+}
+
 /** A grant at hand, and how it came. */
 export interface Incoming {
   readonly from: string
   readonly grant: Grant
   readonly hops: number
   readonly bytes: number
+  /** The snapshot in it, read while the actor was still served elsewhere. */
+  readonly ahead: Loaded | undefined
 }
 
 /** A search under way, from its first PULL on. */
@@ -46,7 +70,7 @@ export interface Search {
   readonly by: Ask["by"]
   readonly startedAt: number
   readonly early: boolean
-  readonly undo: Undo
+  undo: Undo
 }
 
 export function newSlot(id: string, def: ErasedDefinition, home: string): Slot {
@@ -59,6 +83,8 @@ export function newSlot(id: string, def: ErasedDefinition, home: string): Slot {
     stepping: false,
     activation: undefined,
     incoming: undefined,
+    precopy: undefined,
+    base: undefined,
     sealed: undefined,
     attached: new Map(),
     search: undefined,

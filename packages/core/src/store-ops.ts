@@ -101,6 +101,7 @@ export function pullIn(
   home: boolean,
   to: string,
   compacted?: Compacted,
+  bytesMax = Infinity,
 ): PullAnswer {
   const record = rows.record()
   const decision = rules.pull(record, home, to)
@@ -111,9 +112,17 @@ export function pullIn(
       ? compacted
       : undefined
   const body: Body = whole ? { snapshot: whole.snapshot, entries: [] } : rows.body()
+  if (decision.record !== undefined) {
+    const bytes = bytesOf(body)
+    if (bytes > bytesMax) return { kind: "too-large", bytes }
+  }
   write(rows, rules, decision)
   if (whole && rules.keepsBody(answer.record)) rows.putSnapshot(whole.snapshot, whole.fence.v)
   return { ...answer, body }
+}
+
+export function bytesOf({ snapshot, entries }: Body): number {
+  return entries.reduce((sum, entry) => sum + entry.length, snapshot?.length ?? 0)
 }
 
 export function installIn(

@@ -37,8 +37,9 @@ export interface Store {
   /**
    * Seals the actor and grants it to `to`, or repeats the grant. `to` is never this POP. `compacted`: a snapshot of the whole body, which
    * replaces it in the same step if its fence and revision are the record's, so that what travels is the state and not its journal.
+   * `bytesMax`: a body that is larger is not sealed, and the actor stays as it is; a grant made before is repeated whatever its size.
    */
-  pull(actor: string, home: boolean, to: string, compacted?: Compacted): Promise<PullAnswer>
+  pull(actor: string, home: boolean, to: string, compacted?: Compacted, bytesMax?: number): Promise<PullAnswer>
   install(actor: string, home: boolean, grant: Grant, first: FirstWrite | undefined): Promise<InstallDecision>
   confirm(actor: string, from: string, e: number): Promise<{ readonly acked: boolean }>
   learn(actor: string, to: string, e: number): Promise<{ readonly e: number }>
@@ -104,6 +105,7 @@ export type PullAnswer =
   | { readonly kind: "grant"; readonly record: Granted; readonly body: Body }
   | { readonly kind: "moved"; readonly to: string; readonly e: number; readonly inTransit: boolean }
   | { readonly kind: "none" }
+  | { readonly kind: "too-large"; readonly bytes: number }
 
 export interface Listed {
   readonly actor: string

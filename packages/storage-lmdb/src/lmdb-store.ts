@@ -112,9 +112,11 @@ export class LmdbStore implements Store {
     return this.#read(actor, (rows) => checkIn(rows, ownershipRules, fence))
   }
 
-  pull(...[actor, home, to, compacted]: Parameters<Store["pull"]>): ReturnType<Store["pull"]> {
+  pull(...[actor, home, to, compacted, bytesMax]: Parameters<Store["pull"]>): ReturnType<Store["pull"]> {
     const whole = compacted && { ...compacted, snapshot: copy(compacted.snapshot) }
-    return this.#write(actor, whole?.snapshot.length ?? 0, (rows) => pullIn(rows, ownershipRules, home, to, whole))
+    return this.#write(actor, whole?.snapshot.length ?? 0, (rows) =>
+      pullIn(rows, ownershipRules, home, to, whole, bytesMax),
+    )
   }
 
   install(...[actor, home, grant, first]: Parameters<Store["install"]>): ReturnType<Store["install"]> {

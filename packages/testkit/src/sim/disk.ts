@@ -188,9 +188,9 @@ export class Disk {
         ),
       check: (actor, fence) =>
         guard(() => run("check", actor, (held) => ({ answer: rules.check(held?.record, fence) }))),
-      pull: (actor, home, to, compacted) =>
+      pull: (actor, home, to, compacted, bytesMax = Infinity) =>
         guard(() =>
-          run("pull", actor, (held) => {
+          run<Awaited<ReturnType<Store["pull"]>>>("pull", actor, (held) => {
             const { record, answer } = rules.pull(held?.record, home, to)
             const whole =
               compacted &&
@@ -198,6 +198,9 @@ export class Disk {
               rules.check(held.record, compacted.fence) &&
               held.record.v === compacted.fence.v
             const body = whole ? { snapshot: copyOf(compacted.snapshot), entries: [] } : (held?.body ?? emptyBody)
+            const bytes = [body.snapshot, ...body.entries].reduce((sum, part) => sum + (part?.length ?? 0), 0)
+            if (record !== undefined && answer.kind === "grant" && bytes > bytesMax)
+              return { answer: { kind: "too-large", bytes } }
             const out = this.#seams.granted?.(body) ?? body
             return {
               ...write(record, body),

@@ -157,6 +157,10 @@ class Run {
       pendingTurnsMax: random.pick([1, 256]),
       drainMsMax: random.pick([200, 5_000]),
       turnMsMax: random.pick([1_500, 30_000]),
+      inlineBytesMax: random.pick([600, 262_144]),
+      chunkBytes: random.pick([300, 1_000]),
+      chunkWindowBytes: random.pick([900, 100_000]),
+      precopyBytesMin: random.pick([1, 1_500, 65_536]),
     }
   }
 
