@@ -5,6 +5,7 @@ import { createServer, type AddressInfo } from "node:net"
 import { createHmac, hkdfSync } from "node:crypto"
 import type { MeshNote } from "@sojourn/testkit"
 import { patientLimits } from "./behaviours/limits.ts"
+import { settled } from "./behaviours/settled.ts"
 import { behaviour, callBody, meshSecret, within, type Seat, type World } from "./behaviours/world.ts"
 
 const ledgerOf = (key: string): readonly ["ledger", string] => ["ledger", key]
@@ -16,21 +17,6 @@ function notesOf(world: World, actor: string, from = 0): MeshNote[] {
 
 function brief(notes: readonly MeshNote[]): string[] {
   return notes.map(({ t, from, to }) => `${t} ${from}>${to}`)
-}
-
-/** Resolves when every hand-off of this actor is over: confirmed, home told, nothing under way. */
-async function settled(world: World, actor: string): Promise<void> {
-  for (let i = 0; i < 3; i++) {
-    for (const a of world.seats)
-      for (const b of world.seats)
-        if (a !== b && a.up && b.up) await within(5_000, "a read", world.tap.read(a.id, b.id))
-    for (const seat of world.seats) if (seat.up) await seat.store.idle()
-  }
-  for (const seat of world.seats) {
-    if (!seat.up) continue
-    const record = await seat.record(actor)
-    assert.notEqual(record?.k, "GRANTED", `${seat.id} still waits for a confirm`)
-  }
 }
 
 /** Calls through this POP with an SDK client of its own, which arrives there and leaves. Returns the ticket that it got. */

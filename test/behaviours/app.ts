@@ -11,6 +11,8 @@ export interface Probe {
   /** Throws or waits where a test says so. */
   onState?: (() => void) | undefined
   gate?: ((id: string) => Promise<void>) | undefined
+  /** What `plant` puts into the state: an object that a test still holds. */
+  leaf?: unknown
 }
 
 export function newProbe(): Probe {
@@ -67,6 +69,9 @@ export function makeApp(probe: Probe = newProbe()) {
       echo(c, text: string) {
         c.state.n += 1
         return text
+      },
+      plant(c) {
+        c.state.blob = probe.leaf
       },
       /** Changes nothing: no write. */
       nop(c) {

@@ -97,7 +97,8 @@ export class Seat {
   readonly events = new EventLog()
   readonly proxy: Proxy
   readonly #world: World
-  readonly #disk: MemoryDisk
+  /** Of the memory store: everything that it keeps. */
+  readonly disk: MemoryDisk
   readonly #folder: string
   #flushHolds: { reached: () => void; verdict: Promise<void> }[] = []
   #pop: Pop<App["actors"]> | undefined
@@ -107,7 +108,7 @@ export class Seat {
     this.id = id
     this.proxy = proxy
     this.#world = world
-    this.#disk = memoryDisk(`disk of ${id}`)
+    this.disk = memoryDisk(`disk of ${id}`)
     this.#folder = join(world.folder, id)
   }
 
@@ -159,7 +160,7 @@ export class Seat {
   }
 
   #opener(): StoreOpener {
-    if (this.#world.options.store === "memory") return memory({ disk: this.#disk, pop: this.id })
+    if (this.#world.options.store === "memory") return memory({ disk: this.disk, pop: this.id })
     return lmdb(this.#folder, {
       flushGate: async (flush) => {
         const hold = this.#flushHolds[0]
