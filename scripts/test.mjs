@@ -8,6 +8,7 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { bootstrap, root, SetupError } from "./bootstrap.mjs"
+import { findBrowser } from "./browser.mjs"
 import { exitCodeOf, runChild } from "./child.mjs"
 import { reportSetupErrors } from "./program.mjs"
 
@@ -22,7 +23,20 @@ const stages = [
   { name: "unit", msMax: 5 * minute, files: () => unitTests().filter((path) => !isSimulation(path)), concurrency: 2 },
   { name: "simulation", msMax: 6 * minute, files: () => unitTests().filter(isSimulation), concurrency: 2 },
   // One at a time: they start servers and measure time.
-  { name: "processes", msMax: 8 * minute, files: () => testFiles(join(root, "test")), concurrency: 1 },
+  {
+    name: "processes",
+    msMax: 8 * minute,
+    files: () => testFiles(join(root, "test")).filter((path) => !needsBrowser(path)),
+    concurrency: 1,
+  },
+  {
+    name: "browser",
+    msMax: 3 * minute,
+    files: () => testFiles(join(root, "test")).filter(needsBrowser),
+    concurrency: 1,
+    // Without a browser the stage fails: it is never passed over.
+    prepare: async () => ({ SOJOURN_CHROMIUM: await findBrowser() }),
+  },
 ]
 
 /** Tests beside the code, the conformance suites' runs among them. */
@@ -33,6 +47,8 @@ function unitTests() {
 }
 
 const isSimulation = (path) => path.endsWith(".sim.test.ts")
+
+const needsBrowser = (path) => /browser[^/\\]*\.test\.ts$/.test(path)
 
 function testFiles(folder) {
   let entries
@@ -72,6 +88,16 @@ async function runStage(stage, node, msMax) {
     const ok = result.code === 0 && !result.timedOut
     return { passed: ok ? 1 : 0, failed: ok ? 0 : 1, skipped: 0, interruptedBy: result.interruptedBy }
   }
+  let env = process.env
+  if (stage.prepare !== undefined) {
+    try {
+      env = { ...env, ...(await stage.prepare()) }
+    } catch (cause) {
+      if (!(cause instanceof SetupError)) throw cause
+      console.log(`${stage.name}: ${cause.message}`)
+      return { passed: 0, failed: 1, skipped: 0 }
+    }
+  }
   const files = stage.files()
   if (files.length === 0) {
     console.log(`${stage.name}: found no test files`)
@@ -95,7 +121,7 @@ async function runStage(stage, node, msMax) {
         `--test-reporter-destination=${report}`,
         ...files,
       ],
-      { cwd: root, boundMs: msMax },
+      { cwd: root, env, boundMs: msMax },
     )
     if (result.timedOut) console.log(`${stage.name}: ended after its bound of ${seconds(msMax)}`)
     return { ...countsOf(stage, files, report, result), interruptedBy: result.interruptedBy }

@@ -4,6 +4,7 @@ import assert from "node:assert/strict"
 import { spawn, type ChildProcess } from "node:child_process"
 import { once } from "node:events"
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs"
+import { request } from "node:http"
 import { createServer, type AddressInfo } from "node:net"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
@@ -122,6 +123,46 @@ describe("npm start", () => {
       await running.ended
     },
   )
+
+  test("what makes trouble listens to the page alone, and does what it says", async () => {
+    const running = start("--port", "0", "--data", join(folder, "trouble"))
+    const url = await running.url
+    const { host } = new URL(url)
+    const post = (json: unknown, headers: Record<string, string>): Promise<number> =>
+      new Promise((resolve, reject) => {
+        const asked = request(`${url}/trouble`, { method: "POST", headers }, (response) => {
+          response.resume()
+          resolve(response.statusCode ?? 0)
+        })
+        asked.on("error", reject)
+        asked.end(JSON.stringify(json))
+      })
+    const kill = { what: "kill", pop: "nrt" }
+    assert.equal(await post(kill, {}), 403)
+    assert.equal(await post(kill, { origin: "http://elsewhere.example" }), 403)
+    assert.equal(await post(kill, { origin: `http://elsewhere.example:${running.child.pid}`, host }), 403)
+    assert.equal(await post(kill, { origin: "http://elsewhere.example", host: "elsewhere.example" }), 403)
+    const own = { origin: `http://${host}` }
+    assert.equal(await post({ what: "kill", pop: "nowhere" }, own), 400)
+    assert.equal(await post({ what: "cut", place: "tokyo", ms: 1e9 }, own), 400)
+    assert.equal(await post({ padding: "x".repeat(5000) }, own), 400)
+
+    const heard = await fetch(`${url}/trouble`)
+    const stream = heard.body!.pipeThrough(new TextDecoderStream()).getReader()
+    const told = async (): Promise<unknown> => {
+      let text = ""
+      while (!text.endsWith("\n\n")) text += (await stream.read()).value ?? assert.fail(`the stream ended: ${text}`)
+      return JSON.parse(text.slice(text.lastIndexOf("data: ") + 6))
+    }
+    assert.deepEqual(await told(), { down: [], cut: [] })
+    assert.equal(await post(kill, own), 204)
+    assert.deepEqual(await told(), { down: ["nrt"], cut: [] })
+    assert.equal(await post({ what: "start", pop: "nrt" }, own), 204)
+    assert.deepEqual(await told(), { down: [], cut: [] })
+    await stream.cancel()
+    running.child.kill("SIGINT")
+    await running.ended
+  })
 
   test("a busy port is said at once, with the way out", async () => {
     const taken = createServer()

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict"
 import { describe, test } from "node:test"
 import fc from "fast-check"
-import { across, caretAfter, difference, rebase } from "./changes.ts"
+import { across, caretAfter, caretIn, difference, rebase } from "./changes.ts"
 import { patchText, type TextPatch } from "./pieces.ts"
 
 const apply = (text: string, patches: readonly TextPatch[]): string => patches.reduce(patchText, text)
@@ -74,5 +74,17 @@ describe("caretAfter", () => {
     assert.equal(caretAfter(5, [5, 0, "abc"]), 5)
     assert.equal(caretAfter(5, [7, 1, "abc"]), 5)
     assert.equal(caretAfter(5, [3, 4, ""]), 3)
+  })
+})
+
+describe("caretIn", () => {
+  test("a caret stays after its words when the text around them changed, and at the end if it was there", () => {
+    const before = "one two three"
+    assert.equal(caretIn("zero one two three four", before, 7), 12)
+    assert.equal(caretIn("two three", before, 7), 3)
+    assert.equal(caretIn("something else", before, 7), 7)
+    assert.equal(caretIn("x", before, 7), 1)
+    assert.equal(caretIn("one two three four", before, before.length), 18)
+    assert.equal(caretIn("zero one", before, 0), 0)
   })
 })

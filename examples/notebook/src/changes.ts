@@ -60,6 +60,23 @@ export function caretAfter(caret: number, [at, del, ins]: TextPatch): number {
   return caret >= at + del ? caret + ins.length - del : at
 }
 
+const contextChars = [48, 16, 6, 2]
+
+/** Where a caret lands in a text that took its own one's place: after the same words, if they still stand there. */
+export function caretIn(after: string, before: string, caret: number): number {
+  if (caret === before.length) return after.length
+  for (const length of contextChars) {
+    const context = before.slice(Math.max(0, caret - length), caret)
+    let best: number | undefined
+    for (let at = after.indexOf(context); context !== "" && at >= 0; at = after.indexOf(context, at + 1)) {
+      const there = at + context.length
+      if (best === undefined || Math.abs(there - caret) < Math.abs(best - caret)) best = there
+    }
+    if (best !== undefined) return best
+  }
+  return Math.min(caret, after.length)
+}
+
 /** The one patch that turns `before` into `after`, as short as can be. `caret`: the end of what was typed, where that is ambiguous. */
 export function difference(before: string, after: string, caret = after.length): TextPatch | undefined {
   if (before === after) return undefined

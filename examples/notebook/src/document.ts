@@ -39,7 +39,8 @@ export interface Edit {
   readonly patches: readonly TextPatch[]
 }
 
-export const recentMax = 64
+/** About what two writers change while the line of one of them is away for a quarter of a minute. */
+export const recentMax = 256
 export const writersMax = 64
 /** Past so many the oldest runs are joined: more than one run is a defect already. */
 export const runsMax = 256

@@ -3,6 +3,7 @@ import { parseArgs } from "node:util"
 import { startCluster, type Cluster } from "@sojourn/testkit"
 import { clientRttMs, meshRttMs, nearestPop, placeAt, readAtlas, type Atlas } from "./atlas.ts"
 import { PortInUse, servePage, type PageServer } from "./page-server.ts"
+import { Trouble } from "./trouble.ts"
 import { warmUp } from "./warm-up.ts"
 import type { World } from "./world.ts"
 
@@ -48,17 +49,27 @@ function readOptions(args: readonly string[]): Options | undefined {
 const restartsMax = 5
 const restartsMs = 60_000
 
-async function startPops(atlas: Atlas, data: string): Promise<Cluster> {
+/** So long after the last sign of life a connection is asked whether it lives; the default of 20 s is long to stand on a stage. */
+const heartbeatMs = 3_000
+
+interface Stage {
+  readonly cluster: Cluster
+  readonly trouble: Trouble
+}
+
+async function startPops(atlas: Atlas, data: string): Promise<Stage> {
   const crashes: number[] = []
   const giveUp = (why: string): never => {
     process.stderr.write(`Sojourn: ${why}\n`)
     process.exit(1)
   }
+  const places = atlas.places.map(({ id }) => id)
   const cluster = await startCluster({
     pops: atlas.pops,
     entry: new URL("./pop.ts", import.meta.url),
     folder: data,
-    places: atlas.places.map(({ id }) => id),
+    places,
+    options: { heartbeatMs },
     meshRttMs: (a, b) => meshRttMs(atlas, a, b),
     clientRttMs: (pop, place) => clientRttMs(atlas, pop, place),
     env: { NODE_ENV: "development" },
@@ -67,13 +78,14 @@ async function startPops(atlas: Atlas, data: string): Promise<Cluster> {
       if (crashes.filter((at) => performance.now() - at < restartsMs).length > restartsMax)
         giveUp(`POP ${pop} ended by itself (${how}) once too often; the end of its log:\n${log}`)
       process.stdout.write(`POP ${pop} ended by itself (${how}); it is started again.\n`)
-      cluster.restart(pop).then(
+      trouble.crashed(pop).then(
         () => process.stdout.write(`POP ${pop} is back.\n`),
         (error: Error) => giveUp(error.message),
       )
     },
   })
-  return cluster
+  const trouble = new Trouble(cluster, places)
+  return { cluster, trouble }
 }
 
 function worldOf(atlas: Atlas, cluster: Cluster): World {
@@ -103,14 +115,16 @@ async function main(): Promise<void> {
   // First of all, so that a busy port is said at once.
   const page: PageServer = await servePage(options.port)
   process.stdout.write(`Starting ${atlas.pops.map(({ id, name }) => `${id} (${name})`).join(", ")} …\n`)
-  let cluster: Cluster
+  let stage: Stage
   try {
-    cluster = await startPops(atlas, options.data)
+    stage = await startPops(atlas, options.data)
   } catch (cause) {
     await page.close()
     throw cause
   }
+  const { cluster, trouble } = stage
   await warmUp(atlas.pops.map(({ id }) => cluster.url(id, placeAt(atlas, id).id)))
+  page.serveTrouble(trouble)
   page.serveWorld(worldOf(atlas, cluster))
   process.stdout.write(`\nSojourn notebook: http://127.0.0.1:${page.port}\n\nCtrl+C ends everything.\n`)
 }

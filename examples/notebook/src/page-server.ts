@@ -2,12 +2,15 @@ import { readFile } from "node:fs/promises"
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http"
 import { fileURLToPath } from "node:url"
 import { build } from "esbuild"
+import { parseMischief, type Mischief, type Trouble } from "./trouble.ts"
 
 /** Serves the page from memory: it is bundled once, at start, so that no build is left lying about. */
 export interface PageServer {
   readonly port: number
   /** What `/world.json` answers; until then it waits. */
   serveWorld(world: unknown): void
+  /** What `/trouble` does and tells; until then it is not there. */
+  serveTrouble(trouble: Trouble): void
   close(): Promise<void>
 }
 
@@ -37,9 +40,13 @@ export async function servePage(port: number): Promise<PageServer> {
   const assets = new Map<string, Asset>()
   // The page may be open before the POPs are ready: it waits for the world.
   const world = Promise.withResolvers<Asset>()
+  let trouble: Trouble | undefined
   const server = createServer((request, response) => {
     const path = (request.url ?? "/").split("?")[0] ?? "/"
-    if (path === "/world.json") void world.promise.then((asset) => answer(asset, request, response))
+    if (path === "/trouble" && trouble !== undefined) {
+      if (request.method === "GET") tellTrouble(trouble, response)
+      else void makeTrouble(trouble, request, response)
+    } else if (path === "/world.json") void world.promise.then((asset) => answer(asset, request, response))
     else answer(assets.get(path), request, response)
   })
   const bound = await listen(server, port)
@@ -52,6 +59,7 @@ export async function servePage(port: number): Promise<PageServer> {
   return {
     port: bound,
     serveWorld: (json) => world.resolve({ type: "application/json", body: JSON.stringify(json) }),
+    serveTrouble: (given) => (trouble = given),
     close() {
       server.closeAllConnections()
       return new Promise((resolve) => server.close(() => resolve()))
@@ -72,6 +80,64 @@ function answer(asset: Asset | undefined, request: IncomingMessage, response: Se
         "referrer-policy": "no-referrer",
       })
       .end(request.method === "HEAD" ? undefined : asset.body)
+}
+
+/** Open streams of one server; each window has one. */
+const streamsMax = 64
+const bodyBytesMax = 1024
+let streams = 0
+
+/** The state now and after each change, as server-sent events. */
+function tellTrouble(trouble: Trouble, response: ServerResponse): void {
+  if (streams >= streamsMax) {
+    response.writeHead(503).end()
+    return
+  }
+  streams += 1
+  response.writeHead(200, { "content-type": "text/event-stream", "cache-control": "no-store" })
+  const tell = (): void => void response.write(`data: ${JSON.stringify(trouble.state)}\n\n`)
+  const undo = trouble.watch(tell)
+  response.on("close", () => {
+    streams -= 1
+    undo()
+  })
+  tell()
+}
+
+/**
+ * Only for the page itself: processes are killed here. A page of another origin has another `Origin`, and one that had its name point at this
+ * machine has another `Host`.
+ */
+async function makeTrouble(trouble: Trouble, request: IncomingMessage, response: ServerResponse): Promise<void> {
+  const { host, origin } = request.headers
+  const port = request.socket.localPort
+  const own = host === `127.0.0.1:${port}` || host === `localhost:${port}`
+  const refuse = (status: number, why: string): void => {
+    if (!response.headersSent) response.writeHead(status, { "content-type": "text/plain" }).end(`${why}\n`)
+  }
+  if (request.method !== "POST") return refuse(405, "POST it")
+  if (!own || origin !== `http://${host}`) return refuse(403, "only the page itself may do this")
+  let asked: Mischief
+  try {
+    asked = parseMischief(JSON.parse(await bodyOf(request)), trouble)
+  } catch (cause) {
+    return refuse(400, (cause as Error).message)
+  }
+  try {
+    await trouble.make(asked)
+    response.writeHead(204).end()
+  } catch (cause) {
+    refuse(500, (cause as Error).message)
+  }
+}
+
+async function bodyOf(request: IncomingMessage): Promise<string> {
+  let body = ""
+  for await (const chunk of request) {
+    body += String(chunk)
+    if (body.length > bodyBytesMax) throw new RangeError(`more than ${bodyBytesMax} bytes`)
+  }
+  return body
 }
 
 async function bundle(): Promise<[string, Asset][]> {

@@ -232,6 +232,32 @@ describe("createProxy", () => {
     })
   })
 
+  test("a stranded connection is dead and neither end is told, also after a release; new ones work", async () => {
+    await stage({ rttMs: 0 }, async (s) => {
+      const near = await s.dial()
+      const far = await arrival(s)
+      let heard = 0
+      for (const socket of [near, far])
+        for (const event of ["data", "end", "error", "close"]) socket.on(event, () => (heard += 1))
+      s.proxy.strand()
+      near.write("lost")
+      far.write("lost")
+      const again = await s.dial()
+      const againFar = await arrival(s)
+      again.write("hello")
+      assert.equal(String(await bytes(againFar, 5)), "hello")
+      s.proxy.hold()
+      s.proxy.release()
+      for (let i = 0; i < 50; i++) await new Promise((resolve) => setImmediate(resolve))
+      assert.equal(heard, 0)
+      assert.equal(s.proxy.counts.connections, 2)
+      const ended = once(near, "close")
+      near.end()
+      await ended
+      assert.equal(far.readableEnded, false, "the other end was told")
+    })
+  })
+
   test("one direction alone can go silent", async () => {
     await stage({ rttMs: 0 }, async (s) => {
       const near = await s.dial()

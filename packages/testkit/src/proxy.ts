@@ -53,6 +53,11 @@ export interface Proxy extends AsyncDisposable {
    */
   hold(side?: ProxySide): void
   release(): void
+  /**
+   * Connections that are open now are forgotten, as by a router that lost its table: whatever either end still sends vanishes, and neither is told.
+   * New ones work. For good: `release` does not bring them back.
+   */
+  strand(): void
   /** Stops listening and resets what is open. Resolves when the port is free. */
   close(): Promise<void>
 }
@@ -174,6 +179,7 @@ class Line {
 interface Connection {
   readonly up: Line
   readonly down: Line
+  strand(): void
   reset(): void
 }
 
@@ -203,6 +209,14 @@ export async function createProxy(options: ProxyOptions): Promise<Proxy> {
     const connection: Connection = {
       up,
       down,
+      strand() {
+        for (const line of [up, down]) line.close()
+        for (const socket of [near, far]) {
+          socket.resume()
+          // Who ends its own side has given up and learns nothing by it.
+          socket.on("end", () => socket.destroy())
+        }
+      },
       reset() {
         for (const line of [up, down]) line.close()
         for (const socket of [near, far]) reset(socket)
@@ -273,6 +287,9 @@ export async function createProxy(options: ProxyOptions): Promise<Proxy> {
         connection.down.release()
       }
       for (const later of waiting) later()
+    },
+    strand() {
+      for (const connection of connections) connection.strand()
     },
     close() {
       closing ??= new Promise<void>((resolve) => {

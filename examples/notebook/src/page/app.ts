@@ -1,22 +1,14 @@
-import { createClient, type SojournError } from "@sojourn/client"
-import type { App } from "../actors.ts"
-import { Draft } from "../draft.ts"
-import { Ledger } from "../ledger.ts"
-import type { TextPatch } from "../pieces.ts"
-import { tappedSocket } from "../tap.ts"
 import { meshLine, type World } from "../world.ts"
-import { createEditor } from "./editor.ts"
-import { byId, radioGroup } from "./elements.ts"
-import { createGhost } from "./ghost.ts"
+import { Device, type DeviceOptions, type Place } from "./device.ts"
+import { byId, html, radioGroup } from "./elements.ts"
+import { deskPassage, phonePassage } from "./ghost.ts"
 import { createGlobe } from "./globe.ts"
 import { Journey } from "./journey.ts"
+import { createMischief } from "./mischief.ts"
 import { createProof } from "./proof.ts"
 import { createTimeline } from "./timeline.ts"
 
-/** The notebook's page. What it is of Sojourn: one client, one actor, its live state, and `switchTo`. */
-const dayMs = 86_400_000
-/** A call this old is said to be under way; a quicker one would only flicker. */
-const slowMs = 400
+/** The notebook's page. What it is of Sojourn: a client a device, one actor, its live state, and `switchTo`. */
 
 /** Answered once the POPs are ready. */
 async function fetchWorld(): Promise<World> {
@@ -45,100 +37,29 @@ function startTheme(): void {
   })
 }
 
+/** Where one would expect the other device least: the place that is worst served by the POP that serves this one. */
+function farFrom(world: World, pop: string): Place | undefined {
+  const away = ({ lines }: Place): number => lines[pop]?.rttMs ?? 0
+  return world.places.reduce<Place | undefined>((a, b) => (a === undefined || away(b) > away(a) ? b : a), undefined)
+}
+
 async function start(): Promise<void> {
   startTheme()
   const world = await fetchWorld()
-  const area = byId<HTMLTextAreaElement>("text")
-  const writer = `page-${crypto.randomUUID().slice(0, 8)}`
-  const draft = new Draft(writer)
-  const ledger = new Ledger()
-  const nameOf = (pop: string | undefined): string => world.pops.find(({ id }) => id === pop)?.name ?? "…"
-
-  const [firstPlace] = world.places
+  const placeOf = (id: string | null): Place | undefined => world.places.find((place) => place.id === id)
+  const firstPlace = placeOf(localStorage.getItem("place")) ?? world.places[0]
   if (firstPlace === undefined) throw new Error("no place is configured")
-  let place = world.places.find(({ id }) => id === localStorage.getItem("place")) ?? firstPlace
-  let pop = place.nearest
-  let problem: string | undefined
-  /** Calls without a reply, oldest first. */
-  const madeAt = new Map<number, number>()
 
   const timeline = createTimeline()
   const globe = createGlobe(byId("globe"), world)
+  const proof = createProof()
   const journey = new Journey(
-    () => send([]),
+    () => desk.send([]),
     (times) => {
       timeline.show(times)
       show()
     },
   )
-  const client = createClient<App>({
-    url: place.lines[pop]?.url ?? "",
-    token: "reader",
-    storage: localStorage,
-    // What is written offline waits for as long as the page is open.
-    limits: { callMs: dayMs, queueCallsMax: 20_000, retryMsMax: 3_000 },
-    socket: tappedSocket(journey.tap),
-  })
-  const notebook = client.notebook.get(notebookKey(pop))
-  const proof = createProof(ledger, draft)
-
-  const send = (patches: readonly TextPatch[]): void => {
-    const n = ledger.make()
-    const edit = draft.type(n, patches)
-    madeAt.set(n, performance.now())
-    notebook.edit(writer, n, edit.base, patches).then(
-      () => {
-        ledger.ack(n)
-        madeAt.delete(n)
-        show()
-      },
-      (error: SojournError) => {
-        ledger.refuse()
-        madeAt.delete(n)
-        problem = error.message
-        editor.refuse(n)
-        show()
-      },
-    )
-    show()
-  }
-  const editor = createEditor(area, draft, send)
-  const ghost = createGhost(editor)
-
-  const status = (): [kind: string, text: string] => {
-    if (problem !== undefined) return ["failed", problem]
-    const { status } = client
-    if (status === "failed" || status === "closed") return ["failed", "The POP refused this page. Reload it."]
-    if (status === "moving") return ["moving", `Moving to ${nameOf(pop)}…`]
-    if (area.disabled || status === "connecting" || status === "idle") return ["connecting", "Opening…"]
-    if (status !== "connected")
-      return ["connecting", ledger.open === 0 ? "Offline. Keep writing" : `Offline. ${ledger.open} edits wait`]
-    const [oldest] = madeAt.values()
-    if (oldest !== undefined && performance.now() - oldest > slowMs) return ["saving", "Saving…"]
-    return ["saved", `Saved in ${nameOf(notebook.pop ?? pop)}`]
-  }
-
-  const choosePlace = radioGroup(byId("places"), (id) => {
-    const next = world.places.find((one) => one.id === id)
-    if (next === undefined || next === place) return
-    place = next
-    localStorage.setItem("place", id)
-    go(byId<HTMLInputElement>("follow").checked ? place.nearest : pop)
-  })
-  const choosePop = radioGroup(byId("pops"), (id) => {
-    if (id !== pop) go(id)
-  })
-
-  const go = (to: string): void => {
-    const line = place.lines[to]
-    if (line === undefined) return
-    const from = notebook.pop ?? pop
-    pop = to
-    journey.begin({ from, to, clientRttMs: line.rttMs, meshRttMs: meshLine(world, from, to) })
-    client.switchTo(line.url)
-    show()
-  }
-
   // Once a frame at most, however many calls came back in it.
   let asked = false
   const show = (): void => {
@@ -146,61 +67,137 @@ async function start(): Promise<void> {
     asked = true
     requestAnimationFrame(render)
   }
+  const common: Pick<DeviceOptions, "world" | "notebook" | "changed"> = {
+    world,
+    notebook: { kind: "notebook", key: notebookKey(firstPlace.nearest) },
+    changed: show,
+  }
+  const back =
+    (name: string) =>
+    (awayMs: number, resent: number): void =>
+      mischief.say(
+        `${name} is connected again after ${(awayMs / 1000).toFixed(1)} s. Calls sent a second time: ${resent.toLocaleString("en")}.`,
+      )
+
+  const desk = new Device({
+    ...common,
+    name: "The desk",
+    root: byId("desk"),
+    place: firstPlace,
+    pop: firstPlace.nearest,
+    passage: deskPassage,
+    storage: localStorage,
+    tap: journey.tap,
+    moved: (moved) => {
+      journey.moved(moved)
+      globe.travel(moved.from, moved.to)
+      show()
+    },
+    back: back("The desk"),
+  })
+  const mischief = createMischief(world, desk, show)
+
+  /** All of this page, those that were put away among them. */
+  const devices = [desk]
+  let phone: Device | undefined
+  let leaving: Promise<void> | undefined
+  const second = byId("second")
+
+  const openPhone = (): void => {
+    const place = placeOf(sessionStorage.getItem("phone")) ?? farFrom(world, desk.pop)
+    const frame = byId<HTMLTemplateElement>("phone").content.firstElementChild?.cloneNode(true) as
+      HTMLElement | undefined
+    if (place === undefined || frame === undefined) return
+    byId("devices").append(frame)
+    const opened = new Device({
+      ...common,
+      name: "The phone",
+      root: frame,
+      place,
+      pop: place.nearest,
+      passage: phonePassage,
+      moved: ({ from, to }) => {
+        globe.travel(from, to)
+        show()
+      },
+      back: back("The phone"),
+    })
+    const select = opened.part<HTMLSelectElement>("place")
+    for (const { id, name } of world.places) select.append(html("option", { value: id }, name))
+    select.value = place.id
+    select.addEventListener("change", () => {
+      const next = placeOf(select.value)
+      if (next === undefined) return
+      sessionStorage.setItem("phone", next.id)
+      opened.go(next, next.nearest)
+    })
+    phone = opened
+    devices.push(opened)
+    show()
+  }
+  const closePhone = async (): Promise<void> => {
+    const away = phone
+    if (away === undefined) return
+    await away.leave()
+    byId("devices").lastElementChild?.remove()
+    phone = undefined
+    show()
+  }
+  second.addEventListener("click", () => {
+    if (leaving !== undefined) return
+    if (phone === undefined) openPhone()
+    else leaving = closePhone().finally(() => (leaving = undefined))
+    second.setAttribute("aria-pressed", String(leaving === undefined))
+  })
+
+  const go = (place: Place, to: string): void => {
+    const line = place.lines[to]
+    if (line === undefined) return
+    const from = desk.owner ?? desk.pop
+    journey.begin({ from, to, clientRttMs: line.rttMs, meshRttMs: meshLine(world, from, to) })
+    desk.go(place, to)
+  }
+  const choosePlace = radioGroup(byId("places"), (id) => {
+    const next = placeOf(id)
+    if (next === undefined || next === desk.place) return
+    localStorage.setItem("place", id)
+    go(next, byId<HTMLInputElement>("follow").checked ? next.nearest : desk.pop)
+  })
+  const choosePop = radioGroup(byId("pops"), (id) => {
+    if (id !== desk.pop) go(desk.place, id)
+  })
+
   const render = (): void => {
     asked = false
-    const [kind, text] = status()
-    const line = byId("state")
-    line.dataset["kind"] = kind
-    const label = line.querySelector("span")
-    if (label !== null && label.textContent !== text) label.textContent = text
-    choosePlace(world.places, place.id)
+    const { down, cut } = mischief.state
+    for (const device of [desk, phone]) device?.show(down)
+    choosePlace(world.places, desk.place.id)
     choosePop(
       world.pops.map(({ id, name }) => {
-        const rtt = place.lines[id]?.rttMs ?? 0
-        return {
-          id,
-          name,
-          note: `${rtt < 9.95 ? rtt.toFixed(0) : Math.round(rtt)} ms${id === place.nearest ? ", nearest" : ""}`,
-        }
+        const rtt = desk.place.lines[id]?.rttMs ?? 0
+        const note = `${rtt < 9.95 ? rtt.toFixed(0) : Math.round(rtt)} ms${id === desk.place.nearest ? ", nearest" : ""}`
+        return { id, name, note: down.includes(id) ? "down" : note }
       }),
-      pop,
+      desk.pop,
     )
-    globe.show(place.id, pop, notebook.pop)
-    proof(notebook.state.get())
-    const words = draft.text.trim() === "" ? 0 : draft.text.trim().split(/\s+/).length
-    byId("words").textContent = `${words.toLocaleString("en")} ${words === 1 ? "word" : "words"}`
-    byId("where").textContent = notebook.pop === undefined ? "" : `This notebook is in ${nameOf(notebook.pop)}`
-    document.title = draft.text.split("\n", 1)[0]?.trim().slice(0, 60) || "Sojourn notebook"
+    globe.show({
+      visitors: [desk, phone].flatMap((device) =>
+        device === undefined ? [] : [{ place: device.place.id, pop: device.pop, cut: cut.includes(device.place.id) }],
+      ),
+      owner: desk.owner,
+      down,
+    })
+    mischief.show()
+    proof(devices)
+    document.title = desk.draft.text.split("\n", 1)[0]?.trim().slice(0, 60) || "Sojourn notebook"
   }
-
-  // What is slow changes the line without any event.
-  setInterval(() => madeAt.size > 0 && show(), slowMs)
-  client.on("status", show)
-  client.on("error", (error) => {
-    if (error.retry === "never") problem = error.message
-    show()
-  })
-  client.on("moved", (moved) => {
-    journey.moved(moved)
-    globe.travel(moved.from, moved.to)
-    show()
-  })
-  notebook.state.subscribe((state) => {
-    editor.receive(state)
-    if (area.disabled) {
-      area.disabled = false
-      area.focus()
-      area.setSelectionRange(area.value.length, area.value.length)
-    }
-    show()
-  })
-  byId("ghost").addEventListener("click", () => byId("ghost").setAttribute("aria-pressed", String(ghost.toggle())))
   addEventListener("hashchange", () => location.reload())
   show()
 }
 
 await start().catch((error: unknown) => {
-  const line = byId("state")
+  const line = byId("desk").querySelector<HTMLElement>('[data-part="state"]')
+  if (line === null) return
   line.dataset["kind"] = "failed"
   line.textContent = error instanceof Error ? error.message : String(error)
 })

@@ -1,13 +1,19 @@
-import { difference } from "../changes.ts"
+import { caretAfter, caretIn, difference } from "../changes.ts"
 import type { Document } from "../document.ts"
 import type { Draft } from "../draft.ts"
 import type { TextPatch } from "../pieces.ts"
+
+/** A position in the text that stays at its words, whoever types around it. */
+export interface Anchor {
+  at: number
+}
 
 /** The text area: typing becomes edits, what others change arrives without moving the caret off its place. */
 export interface Editor {
   receive(document: Document): void
   /** Inserts text as if it were typed at this position, wherever the caret is. */
   insert(at: number, text: string): void
+  anchor(at: number): Anchor
   refuse(n: number): void
   readonly text: string
 }
@@ -17,12 +23,18 @@ export function createEditor(
   draft: Draft,
   onEdit: (patches: readonly TextPatch[]) => void,
 ): Editor {
+  const anchors: Anchor[] = []
+  const shift = (patch: TextPatch): void => {
+    for (const anchor of anchors) anchor.at = caretAfter(anchor.at, patch)
+  }
   let composing = false
   let waiting: Document | undefined
 
   const typed = (): void => {
     const patch = difference(draft.text, area.value, area.selectionEnd)
-    if (patch !== undefined) onEdit([patch])
+    if (patch === undefined) return
+    shift(patch)
+    onEdit([patch])
   }
   area.addEventListener("input", () => {
     if (!composing) typed()
@@ -37,8 +49,11 @@ export function createEditor(
 
   const replaceAll = (): void => {
     const { selectionStart, selectionEnd, scrollTop } = area
+    const moved = (caret: number): number => caretIn(draft.text, area.value, caret)
+    const [start, end] = [moved(selectionStart), moved(selectionEnd)]
+    for (const anchor of anchors) anchor.at = moved(anchor.at)
     area.value = draft.text
-    area.setSelectionRange(selectionStart, selectionEnd)
+    area.setSelectionRange(start, end)
     area.scrollTop = scrollTop
   }
 
@@ -51,7 +66,12 @@ export function createEditor(
       waiting = undefined
       const { patches, reset } = draft.receive(document)
       if (reset) replaceAll()
-      else for (const [at, del, ins] of patches) area.setRangeText(ins, at, at + del, "preserve")
+      else
+        for (const patch of patches) {
+          const [at, del, ins] = patch
+          area.setRangeText(ins, at, at + del, "preserve")
+          shift(patch)
+        }
     },
     insert(at, text) {
       if (composing) return
@@ -59,7 +79,13 @@ export function createEditor(
       const nearEnd = area.scrollHeight - area.scrollTop - area.clientHeight < 80
       area.setRangeText(text, at, at, atEnd && at === area.value.length ? "end" : "preserve")
       if (nearEnd) area.scrollTop = area.scrollHeight
+      shift([at, 0, text])
       onEdit([[at, 0, text]])
+    },
+    anchor(at) {
+      const anchor = { at }
+      anchors.push(anchor)
+      return anchor
     },
     refuse(n) {
       draft.refuse(n)

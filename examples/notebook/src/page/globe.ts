@@ -4,9 +4,16 @@ import land from "world-atlas/land-110m.json" with { type: "json" }
 import { meshLine, type World } from "../world.ts"
 import { svg } from "./elements.ts"
 
-/** POPs, the lines between them with their round trips, and where the reader and the notebook are. */
+export interface Scene {
+  /** The devices: where each is, the POP that serves it, and whether its place has no line now. */
+  readonly visitors: readonly { readonly place: string; readonly pop: string; readonly cut: boolean }[]
+  readonly owner: string | undefined
+  readonly down: readonly string[]
+}
+
+/** POPs, the lines between them with their round trips, and where the devices and the notebook are. */
 export interface Globe {
-  show(place: string, pop: string, owner: string | undefined): void
+  show(scene: Scene): void
   /** Draws the way that the notebook takes. */
   travel(from: string, to: string): void
 }
@@ -84,36 +91,51 @@ export function createGlobe(box: HTMLElement, world: World): Globe {
   )
 
   return {
-    show(placeId, popId, owner) {
-      const place = world.places.find(({ id }) => id === placeId)
-      const pop = popOf.get(popId)
+    show({ visitors, owner, down }) {
       marks.replaceChildren()
-      if (place !== undefined && pop !== undefined) marks.append(svg("path", { class: "access", d: line(place, pop) }))
+      for (const [i, { place: placeId, pop: popId, cut }] of visitors.entries()) {
+        const place = world.places.find(({ id }) => id === placeId)
+        const pop = popOf.get(popId)
+        if (place === undefined || pop === undefined) continue
+        const dead = cut || down.includes(popId)
+        marks.append(svg("path", { class: `access device-${i + 1}${dead ? " dead" : ""}`, d: line(place, pop) }))
+        // Served by another POP than the one that has the notebook: what is written goes on from there.
+        const home = owner === undefined || owner === popId ? undefined : popOf.get(owner)
+        if (home !== undefined) marks.append(svg("path", { class: `relay device-${i + 1}`, d: line(pop, home) }))
+      }
       for (const each of world.pops) {
         const [cx, cy] = at(each.lon, each.lat)
-        if (each.id === owner) marks.append(svg("circle", { class: "halo", cx, cy, r: 13 }))
+        const dead = down.includes(each.id)
+        if (each.id === owner) marks.append(svg("circle", { class: dead ? "halo dead" : "halo", cx, cy, r: 13 }))
+        const kind = dead ? "pop dead" : each.id === owner ? "pop owner" : "pop"
         marks.append(
-          svg("circle", { class: each.id === owner ? "pop owner" : "pop", cx, cy, r: 5.5 }),
-          svg("text", { x: cx, y: cy + 22, "text-anchor": "middle" }, each.id),
+          svg("circle", { class: kind, cx, cy, r: 5.5 }),
+          svg("text", { x: cx, y: cy + 22, "text-anchor": "middle" }, dead ? `${each.id} is down` : each.id),
+        )
+        if (dead) marks.append(svg("path", { class: "cross", d: `M${cx - 4} ${cy - 4}l8 8m0 -8l-8 8` }))
+      }
+      for (const [i, { place: placeId }] of visitors.entries()) {
+        const place = world.places.find(({ id }) => id === placeId)
+        const together = visitors.findIndex((other) => other.place === placeId) < i
+        if (place === undefined) continue
+        const [cx, cy] = at(place.lon, place.lat)
+        const near = world.pops.map((each) => at(each.lon, each.lat)).find(([x, y]) => Math.hypot(x - cx, y - cy) < 34)
+        // Beside a POP's mark, away from it; in the POP's own city above it.
+        const side = near === undefined || Math.hypot(near[0] - cx, near[1] - cy) < 7 ? 0 : cx < near[0] ? -1 : 1
+        marks.append(svg("circle", { class: `you device-${i + 1}`, cx: together ? cx + 7 : cx, cy, r: 4.2 }))
+        if (together) continue
+        marks.append(
+          svg(
+            "text",
+            {
+              x: side === 0 ? clamp(cx, 34, width - 34) : cx + side * 9,
+              y: side !== 0 ? cy + 4 : cy > 30 ? cy - 11 : cy + 36,
+              "text-anchor": side === 0 ? "middle" : side < 0 ? "end" : "start",
+            },
+            place.name,
+          ),
         )
       }
-      if (place === undefined) return
-      const [cx, cy] = at(place.lon, place.lat)
-      const near = world.pops.map((each) => at(each.lon, each.lat)).find(([x, y]) => Math.hypot(x - cx, y - cy) < 34)
-      // Beside a POP's mark, away from it; in the POP's own city above it.
-      const side = near === undefined || Math.hypot(near[0] - cx, near[1] - cy) < 7 ? 0 : cx < near[0] ? -1 : 1
-      marks.append(
-        svg("circle", { class: "you", cx, cy, r: 4.2 }),
-        svg(
-          "text",
-          {
-            x: side === 0 ? clamp(cx, 34, width - 34) : cx + side * 9,
-            y: side !== 0 ? cy + 4 : cy > 30 ? cy - 11 : cy + 36,
-            "text-anchor": side === 0 ? "middle" : side < 0 ? "end" : "start",
-          },
-          place.name,
-        ),
-      )
     },
     travel(from, to) {
       const a = popOf.get(from)
