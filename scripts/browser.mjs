@@ -55,7 +55,7 @@ function isProgram(path) {
 
 function missing(why) {
   return new SetupError(
-    `${why}The browser tests need Chromium, and none was found on the PATH. Install it (Debian and Ubuntu: ` +
+    `${why}The browser tests need Chromium, and none was found on the PATH. Install it (Debian: ` +
       "`sudo apt-get update && sudo apt-get install chromium`; elsewhere Chromium or Chrome), or name one: " +
       "SOJOURN_CHROMIUM=/path/to/chromium npm test. Everything but the browser tests runs without it.",
   )
