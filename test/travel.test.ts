@@ -43,6 +43,22 @@ interface Summary {
   readonly firstReplyMs: Spread
   readonly floorMs: { readonly p50: number }
   readonly overFloor: number
+  readonly liveMoves: number
+  readonly pauseMs: Spread
+  readonly gaps: number
+  readonly resyncs: number
+  readonly devices: readonly {
+    readonly device: number
+    readonly callsAcked: number
+    readonly callsApplied: number
+    readonly lost: number
+    readonly duplicated: number
+    readonly gaps: number
+    readonly resyncs: number
+    readonly textMatches: boolean
+  }[]
+  readonly kills: Readonly<Record<string, number>>
+  readonly stepsMissed: number
 }
 
 function summaryOf({ out, err, code }: Ended): Summary {
@@ -76,13 +92,54 @@ describe("npm run travel", () => {
     assert.equal(ended.out.trim().split("\n").length, 1, "--json prints one line")
     assert.deepEqual(Object.keys(summary), [
       ...["legs", "callsAcked", "callsApplied", "lost", "duplicated", "textMatches", "moves"],
-      ...["moveMs", "firstReplyMs", "floorMs", "overFloor"],
+      ...["moveMs", "firstReplyMs", "floorMs", "overFloor", "kills", "stepsMissed"],
     ])
     assert.equal(ended.code, 0, ended.err)
     assert.deepEqual([summary.legs, summary.lost, summary.duplicated, summary.textMatches], [6, 0, 0, true])
     assert.equal(summary.callsAcked, summary.callsApplied)
     assert.ok(summary.callsAcked >= 6 * 40)
     assert.ok(summary.moves >= 6)
+  })
+
+  test("three devices, moves under open sockets, and processes killed at steps of moves: one text, every device's calls once (C12 C14 C19 C24 C61)", async () => {
+    const ended = await travel(
+      ...["--legs", "8", "--live", "--devices", "3", "--kill", "--hint", "mixed", "--rate", "40", "--rtt", "10"],
+      ...["--seed", "5", "--json"],
+    )
+    const summary = summaryOf(ended)
+    assert.equal(ended.code, 0, ended.err)
+    assert.deepEqual([summary.legs, summary.lost, summary.duplicated, summary.textMatches], [8, 0, 0, true])
+    assert.equal(summary.callsAcked, summary.callsApplied)
+    assert.ok(summary.liveMoves >= 1)
+    assert.deepEqual(
+      summary.devices.map(({ device, lost, duplicated, textMatches }) => [device, lost, duplicated, textMatches]),
+      [
+        [2, 0, 0, true],
+        [3, 0, 0, true],
+      ],
+    )
+    for (const { callsAcked, callsApplied } of summary.devices) assert.equal(callsAcked, callsApplied)
+    const kills = Object.keys(summary.kills)
+    assert.ok(
+      kills.some((name) => /^(source|target|home|gateway) (before|after) [a-z]+$/.test(name)),
+      kills.join(),
+    )
+  })
+
+  test("--pause puts the pauses of live moves at two sizes of state side by side", async () => {
+    const ended = await travel("--pause", "--legs", "2", "--rtt", "20", "--seed", "2")
+    assert.equal(ended.code, 0, ended.err)
+    assert.match(
+      ended.out,
+      /median pause of a live move: [\d.]+ ms at 1024 bytes, [\d.]+ ms at 1048576 bytes of state; 20 ms between POPs/,
+    )
+    const sizes = summaryOf(ended) as unknown as Readonly<Record<string, Summary>>
+    assert.deepEqual(Object.keys(sizes), ["1024", "1048576"])
+    for (const { lost, duplicated, liveMoves, pauseMs } of Object.values(sizes)) {
+      assert.deepEqual([lost, duplicated, liveMoves], [0, 0, 2])
+      // The seal's way to the target and the answer's way back are in it, however fast the machine is.
+      assert.ok(pauseMs.p50 > 15, String(pauseMs.p50))
+    }
   })
 
   test("a recording is replayed keystroke by keystroke over the grand tour and ends in its text", async () => {
@@ -110,6 +167,7 @@ describe("npm run travel", () => {
       [["--hint", "sideways"], /--hint must be right, stale, missing, forged or mixed, not sideways/],
       [["--legs", "0"], /--legs must be a number from 1 to/],
       [["--trace", join(folder, "missing.json")], /--trace: .*missing\.json cannot be read/],
+      [["--devices", "0"], /--devices must be a number from 1 to/],
       [["--tempo", "3"], /--tempo/],
     ] as const) {
       const ended = await travel(...args)

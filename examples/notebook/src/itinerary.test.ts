@@ -1,7 +1,17 @@
 import assert from "node:assert/strict"
 import { describe, test } from "node:test"
 import { clientRttMs, meshRttMs, nearestPop, parseAtlas, placeAt, readAtlas } from "./atlas.ts"
-import { forge, grandTour, hintKinds, planItinerary, seeded, type ItineraryOptions } from "./itinerary.ts"
+import { moveSteps } from "@sojourn/testkit"
+import {
+  forge,
+  grandTour,
+  hintKinds,
+  killName,
+  planItinerary,
+  seeded,
+  victims,
+  type ItineraryOptions,
+} from "./itinerary.ts"
 
 const pops = ["bos", "pvd", "hvn", "nyc", "nrt"]
 const plan = (more: Partial<ItineraryOptions> = {}, seed = 1): ReturnType<typeof planItinerary> =>
@@ -27,10 +37,25 @@ describe("planItinerary", () => {
   test("mixed hints and kills are of every kind, and the same seed plans the same", () => {
     const legs = plan({ legs: 200, hint: "mixed", kill: true })
     assert.deepEqual(new Set(legs.map((leg) => leg.hint)), new Set(hintKinds))
-    const kinds = new Set(legs.map((leg) => leg.kill && `${leg.kill.who} ${leg.kill.when}`))
-    assert.equal(kinds.size, 7)
+    const kinds = new Set(legs.flatMap(({ kill }) => (kill === undefined ? [] : [`${kill.who} ${kill.when}`])))
+    assert.equal(kinds.size, 14)
     assert.deepEqual(legs, plan({ legs: 200, hint: "mixed", kill: true }))
     assert.notDeepEqual(legs, plan({ legs: 200, hint: "mixed", kill: true }, 2))
+  })
+
+  test("kills at steps are of every process at every step", () => {
+    const names = plan({ legs: 2_000, kill: true }).flatMap(({ kill }) =>
+      kill?.when === "step" ? [killName(kill)] : [],
+    )
+    const pairs = victims.length * Object.keys(moveSteps).length * 2
+    assert.equal(new Set(names).size, pairs)
+  })
+
+  test("live legs are asked for: some of them, the traveller following on some, or all", () => {
+    assert.ok(plan({ legs: 50 }).every(({ live, follows }) => !live && !follows))
+    assert.ok(plan({ legs: 50, live: "all" }).every(({ live, follows }) => live && follows))
+    const kinds = new Set(plan({ legs: 50, live: "some" }).map(({ live, follows }) => `${live} ${follows}`))
+    assert.deepEqual([...kinds].sort(), ["false false", "true false", "true true"])
   })
 })
 

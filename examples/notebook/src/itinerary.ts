@@ -1,3 +1,5 @@
+import { moveSteps, type MoveStep, type StepPoint } from "@sojourn/testkit"
+
 /**
  * Where a traveller goes, and what is done to them on the way; all by one seed, so that a run can be asked for again. (Processes and timers
  * are real: the same seed makes the same choices, not the same interleaving.)
@@ -12,16 +14,33 @@ export interface Leg {
   readonly from: string
   readonly to: string
   readonly hint: HintKind
+  /** The actor goes first, under the open sockets; else the traveller does, and the actor comes after. */
+  readonly live: boolean
+  /** On a live leg: the traveller goes after the actor, when the stay is over. */
+  readonly follows: boolean
   readonly kill: Kill | undefined
 }
 
-/** One POP dies: before the client leaves (`dwell`), or so long after it asked its new POP (`move`); and comes back after `downMs`. */
+/** Whose process dies. `gateway`: where the traveller's socket is, or was before the leg; `other`: neither source nor target. */
+export const victims = ["source", "target", "home", "gateway"] as const
+export type Victim = (typeof victims)[number] | "other"
+
+/**
+ * One POP dies, and comes back after `downMs`: while the traveller stays (`dwell`), so long after the move began (`move`), or at a step
+ * of the move, which is then held until the POP is dead.
+ */
 export interface Kill {
-  readonly who: "source" | "target" | "other"
-  readonly when: "dwell" | "move"
+  readonly who: Victim
+  readonly when: "dwell" | "move" | "step"
   /** Share of the leg's stay, or of three round trips after the switch. */
   readonly at: number
+  readonly step: MoveStep
+  readonly point: StepPoint
   readonly downMs: number
+}
+
+export function killName({ who, when, step, point }: Kill): string {
+  return `${who} ${when === "step" ? `${point} ${step}` : `in ${when}`}`
 }
 
 export interface ItineraryOptions {
@@ -30,10 +49,12 @@ export interface ItineraryOptions {
   readonly legs?: number | undefined
   readonly hint: HintKind | "mixed"
   readonly kill: boolean
+  /** `some`: two legs of three are live, and the traveller follows on every other one; `all`: every leg, and always. Default none. */
+  readonly live?: "some" | "all" | undefined
   readonly random: () => number
 }
 
-export function planItinerary({ pops, legs, hint, kill, random }: ItineraryOptions): Leg[] {
+export function planItinerary({ pops, legs, hint, kill, live, random }: ItineraryOptions): Leg[] {
   const pick = <T>(from: readonly T[]): T => from[Math.floor(random() * from.length)] as T
   const stops = [...grandTour]
   if (legs !== undefined) {
@@ -42,19 +63,47 @@ export function planItinerary({ pops, legs, hint, kill, random }: ItineraryOptio
     stops[0] = pops[0] as string
     while (stops.length <= legs) stops.push(pick(pops.filter((pop) => pop !== stops[stops.length - 1])))
   }
-  return stops.slice(1).map((to, i) => ({
-    from: stops[i] as string,
-    to,
-    hint: hint === "mixed" ? pick(hintKinds) : hint,
-    kill: kill && random() < 0.7 ? planKill(random, pick) : undefined,
-  }))
+  const deaths = deckOfDeaths(random)
+  return stops.slice(1).map((to, i) => {
+    const some = live === "some" && random() < 2 / 3
+    return {
+      from: stops[i] as string,
+      to,
+      hint: hint === "mixed" ? pick(hintKinds) : hint,
+      live: some || live === "all",
+      follows: live === "all" || (some && random() < 0.5),
+      kill: kill && random() < 0.8 ? planKill(random, pick, deaths) : undefined,
+    }
+  })
 }
 
-function planKill(random: () => number, pick: <T>(from: readonly T[]) => T): Kill {
+type Death = readonly [who: Victim, step: MoveStep, point: StepPoint]
+
+/** Every process at every step, before and after it, in random order, and from the start again when all were dealt. */
+function* deckOfDeaths(random: () => number): Generator<Death, never> {
+  const all = victims.flatMap((who) =>
+    (Object.keys(moveSteps) as MoveStep[]).flatMap((step) =>
+      (["before", "after"] as const).map((point): Death => [who, step, point]),
+    ),
+  )
+  for (;;) {
+    for (let i = all.length - 1; i > 0; i--) {
+      const j = Math.floor(random() * (i + 1))
+      ;[all[i], all[j]] = [all[j] as Death, all[i] as Death]
+    }
+    yield* all
+  }
+}
+
+function planKill(random: () => number, pick: <T>(from: readonly T[]) => T, deaths: Generator<Death, never>): Kill {
+  const [who, step, point] = deaths.next().value
+  const when = pick(["step", "step", "step", "move", "dwell"] as const)
   return {
-    who: pick(["source", "source", "target", "target", "other"] as const),
-    when: pick(["move", "move", "dwell"] as const),
+    who: when === "step" ? who : pick([...victims, "other"] as const),
+    when,
     at: random(),
+    step,
+    point,
     downMs: Math.round(random() ** 2 * 600),
   }
 }

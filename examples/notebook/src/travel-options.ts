@@ -15,6 +15,12 @@ export interface TravelOptions {
   readonly seed: number
   readonly hint: HintKind | "mixed"
   readonly kill: boolean
+  /** The typist's own included. */
+  readonly devices: number
+  /** Moves under attached clients, on two legs of three. */
+  readonly live: boolean
+  /** Live moves alone, at two sizes of state, side by side. */
+  readonly pause: boolean
   readonly trace: Trace | undefined
   readonly json: boolean
 }
@@ -29,7 +35,14 @@ export const usage = `npm run travel -- [options]
   --rtt MS            round trip of every mesh line; client lines 10 ms (default: by the cities' coordinates)
   --seed N            chooses the route, the hints, the edits and the kills (default: random)
   --hint KIND         right, stale, missing, forged or mixed (default right)
-  --kill              SIGKILL POPs on the way, and restart them
+  --kill              SIGKILL POPs and restart them: source, target, home and gateway at each step of a move, and at any time
+  --devices N         N devices (default 1): the first types; the others follow the live state at POPs of their own, call
+                      now and then, and must end with the same text
+  --live              on two legs of three the owner moves the actor while the client types over its open socket; the client
+                      follows later, or stays where it is. Reported: the pause, which is the longest time that a call waited
+                      around the move, minus the usual
+  --pause             every leg is live and the client follows, with 1 KiB of state and then with 1 MiB: prints both median
+                      pauses (rate default 200, so a pause is measured to 5 ms)
   --json              print the last line only
   --help              this`
 
@@ -41,13 +54,16 @@ export function travelOptions(args: readonly string[]): TravelOptions | undefine
     args: [...args],
     options: {
       legs: { type: "string" },
-      rate: { type: "string", default: "50" },
+      rate: { type: "string" },
       speed: { type: "string", default: "600" },
       "state-bytes": { type: "string", default: "0" },
       rtt: { type: "string" },
       seed: { type: "string" },
       hint: { type: "string", default: "right" },
       kill: { type: "boolean", default: false },
+      devices: { type: "string", default: "1" },
+      live: { type: "boolean", default: false },
+      pause: { type: "boolean", default: false },
       trace: { type: "string" },
       json: { type: "boolean", default: false },
       help: { type: "boolean", default: false },
@@ -61,7 +77,7 @@ export function travelOptions(args: readonly string[]): TravelOptions | undefine
     legs: values.legs === undefined ? undefined : whole("--legs", values.legs, 1, 100_000),
     rate: number(
       values.trace === undefined ? "--rate" : "--speed",
-      values.trace === undefined ? values.rate : values.speed,
+      values.trace === undefined ? (values.rate ?? (values.pause ? "200" : "50")) : values.speed,
       0.1,
       5_000,
     ),
@@ -71,6 +87,9 @@ export function travelOptions(args: readonly string[]): TravelOptions | undefine
       values.seed === undefined ? Math.floor(Math.random() * 2 ** 31) : whole("--seed", values.seed, 0, 2 ** 32 - 1),
     hint: hint as HintKind | "mixed",
     kill: values.kill,
+    devices: whole("--devices", values.devices, 1, 16),
+    live: values.live,
+    pause: values.pause,
     trace: values.trace === undefined ? undefined : openTrace(values.trace),
     json: values.json,
   }

@@ -1,18 +1,27 @@
 import type { Moved } from "@sojourn/client"
 import { median, quantile } from "@sojourn/testkit"
-import type { Leg } from "./itinerary.ts"
-import type { Outcome } from "./traveller.ts"
+import { killName, type Leg } from "./itinerary.ts"
+import type { JourneyEnd } from "./travel-journey.ts"
+import type { TravelOptions } from "./travel-options.ts"
 
 /** What was measured of one leg. */
 export interface LegResult {
   readonly leg: Leg
+  /** The actor went ahead, under the open sockets. */
+  readonly live: boolean
   readonly clientRttMs: number
   /** Between the POP that had the actor and the one that was gone to. */
   readonly meshRttMs: number
-  /** From `hello` sent to the first reply. */
-  readonly firstReplyMs: number
+  /** From `hello` sent to the first reply; not of a live leg. */
+  readonly firstReplyMs: number | undefined
   readonly floorMs: number
   readonly moved: Moved | undefined
+  /** The owner gave it to the leg's end; not where it was there already. */
+  readonly given: boolean
+  /** The longest that a call waited around a live move, minus the usual; not where somebody was killed. */
+  readonly pauseMs: number | undefined
+  /** When the move began, the typist's socket was at the POP that had the actor. */
+  readonly servedAtSource: boolean
   /** Acknowledged on this leg. */
   readonly calls: number
 }
@@ -30,6 +39,7 @@ const columns = [
   ["first reply", 11],
   ["floor", 7],
   ["ratio", 6],
+  ["pause", 7],
   ["calls", 6],
   ["killed", 0],
 ] as const
@@ -46,17 +56,18 @@ export function tableRow(number: number, r: LegResult): string {
     String(number),
     `${r.leg.from}→${r.leg.to}`,
     r.leg.hint,
-    report?.by ?? (r.moved ? "?" : "stayed"),
+    r.live ? (r.given ? "owner" : "nobody") : (report?.by ?? (r.moved ? "?" : "stayed")),
     ms(r.clientRttMs),
     ms(r.meshRttMs),
     ms(report?.fetchMs),
     report === undefined ? "-" : String(report.bytes),
     ms(report?.durableMs),
     ms(r.firstReplyMs),
-    ms(r.floorMs),
-    (r.firstReplyMs / r.floorMs).toFixed(2),
+    ms(r.firstReplyMs === undefined ? undefined : r.floorMs),
+    r.firstReplyMs === undefined ? "-" : (r.firstReplyMs / r.floorMs).toFixed(2),
+    ms(r.pauseMs),
     String(r.calls),
-    kill === undefined ? "" : `${kill.who} in ${kill.when}`,
+    kill === undefined ? "" : killName(kill),
   ])
 }
 
@@ -64,22 +75,23 @@ function row(cells: readonly string[]): string {
   return cells
     .map((cell, i) => {
       const width = columns[i]?.[1] ?? 0
-      return i === 1 || i === 2 || i === 3 || i === 13 ? cell.padEnd(width) : cell.padStart(width)
+      return i === 1 || i === 2 || i === 3 || i === 14 ? cell.padEnd(width) : cell.padStart(width)
     })
     .join("  ")
     .trimEnd()
 }
 
-/** The last line. Times in ms, to a hundredth. */
+/** The last line. Times in ms, to a hundredth. What an option asks for is in it when the option was given. */
 export function summary(
-  legs: readonly LegResult[],
-  moves: readonly Moved[],
-  outcome: Outcome,
-  textMatches: boolean,
-): string {
-  const moved = legs.filter((leg) => leg.moved !== undefined)
-  const firstReplies = moved.map((leg) => leg.firstReplyMs)
-  return JSON.stringify({
+  { results: legs, moves, outcome, textMatches, devices, kills }: JourneyEnd,
+  options: TravelOptions,
+): Record<string, unknown> {
+  const moved = legs.flatMap((leg) =>
+    leg.moved === undefined || leg.firstReplyMs === undefined
+      ? []
+      : [{ firstReplyMs: leg.firstReplyMs, floorMs: leg.floorMs }],
+  )
+  return {
     legs: legs.length,
     callsAcked: outcome.acked,
     callsApplied: outcome.applied,
@@ -88,10 +100,36 @@ export function summary(
     textMatches,
     moves: moves.length,
     moveMs: spread(moves.map((move) => move.ms)),
-    firstReplyMs: spread(firstReplies),
+    firstReplyMs: spread(moved.map((leg) => leg.firstReplyMs)),
     floorMs: { p50: rounded(median(moved.map((leg) => leg.floorMs))) },
     overFloor: rounded(median(moved.map((leg) => leg.firstReplyMs / leg.floorMs)), 3),
-  })
+    ...(options.live || options.pause
+      ? { liveMoves: legs.filter((leg) => leg.given).length, pauseMs: spread(pauses(legs)) }
+      : {}),
+    ...(options.devices > 1
+      ? {
+          gaps: outcome.gaps,
+          resyncs: outcome.resyncs,
+          devices: devices.map(({ device, moves: went, textMatches: matches, outcome: own }) => ({
+            device,
+            moves: went,
+            callsAcked: own.acked,
+            callsApplied: own.applied,
+            lost: own.lost,
+            duplicated: own.duplicated,
+            gaps: own.gaps,
+            resyncs: own.resyncs,
+            textMatches: matches,
+          })),
+        }
+      : {}),
+    ...(options.kill ? { kills: Object.fromEntries([...kills.occurred].sort()), stepsMissed: kills.missed } : {}),
+  }
+}
+
+/** Of the live moves that a client saw whose socket was at the source. */
+export function pauses(legs: readonly LegResult[]): number[] {
+  return legs.flatMap(({ pauseMs, servedAtSource }) => (pauseMs === undefined || !servedAtSource ? [] : [pauseMs]))
 }
 
 function spread(values: readonly number[]): { p50: number | null; p99: number | null } {
@@ -99,6 +137,6 @@ function spread(values: readonly number[]): { p50: number | null; p99: number | 
 }
 
 /** Null where there is nothing to measure: JSON has no NaN. */
-function rounded(value: number, digits = 2): number | null {
+export function rounded(value: number, digits = 2): number | null {
   return Number.isFinite(value) ? Number(value.toFixed(digits)) : null
 }

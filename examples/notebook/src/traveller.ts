@@ -1,4 +1,4 @@
-import { SojournError, createClient, type Moved } from "@sojourn/client"
+import { SojournError, createClient, type ActorHandle, type Moved } from "@sojourn/client"
 import type { App } from "./actors.ts"
 import { Ledger, type Settlement } from "./ledger.ts"
 import { patchText, textOf, type TextPatch } from "./pieces.ts"
@@ -10,7 +10,10 @@ import { tappedSocket } from "./tap.ts"
  */
 export interface TravellerOptions {
   readonly url: string
-  readonly key: string
+  /** Class and key. */
+  readonly actor: readonly [string, string]
+  /** The name under which the actor counts its calls: one a device. */
+  readonly writer: string
   /** What each call does, in order; it ends when this does. */
   readonly edits: Iterator<readonly TextPatch[]>
   /** The text that the edits begin with: typed first. */
@@ -33,8 +36,20 @@ export interface Outcome extends Settlement {
   readonly textMatches: boolean
   readonly liveMatches: boolean
   readonly text: string
+  /** The live state's text, where it was followed. */
+  readonly liveText: string | undefined
+  /** Outputs found missing, each of which led to a new attach. */
+  readonly gaps: number
+  /** Attaches at which a snapshot stood in for what was missed. */
+  readonly resyncs: number
   /** Calls that ended in an error, by its code. */
   readonly failures: ReadonlyMap<string, number>
+}
+
+/** A call that was acknowledged: when it was made, and how long it waited, ms. */
+export interface Wait {
+  readonly madeAt: number
+  readonly ms: number
 }
 
 /** Calls without an answer at which the traveller waits: the client's queue would refuse the newest past its own limit. */
@@ -44,19 +59,25 @@ const callMs = 180_000
 export class Traveller {
   readonly ledger = new Ledger()
   readonly moves: Moved[] = []
+  /** In the order of the answers. Whoever measures empties it now and then. */
+  readonly waits: Wait[] = []
   readonly #client
   readonly #handle
   readonly #edits: Iterator<readonly TextPatch[]>
   readonly #failures = new Map<string, number>()
-  readonly #writer = "traveller"
+  readonly #writer: string
   #text: string
+  #resyncs = 0
   #exhausted = false
+  /** Resolves with the answer to the latest call, and with it to all before it: a session's calls are answered in order. */
+  #last: Promise<void> = Promise.resolve()
   #arrival: (Arrival & { readonly resolve: (at: number) => void }) | undefined
   #quiet: (() => void) | undefined
 
   constructor(options: TravellerOptions) {
     this.#edits = options.edits
     this.#text = ""
+    this.#writer = options.writer
     this.#client = createClient<App>({
       url: options.url,
       token: "traveller",
@@ -73,10 +94,13 @@ export class Traveller {
         },
       }),
     })
-    this.#handle = this.#client.traveller.get(options.key)
+    this.#handle = this.#client.actor(...options.actor) as ActorHandle<App["actors"]["traveller"]>
     this.#client.on("moved", (moved) => {
       this.moves.push(moved)
       if (this.#arrival) this.#arrival.moved ??= moved
+    })
+    this.#handle.onResume((how) => {
+      if (how === "snapshot") this.#resyncs += 1
     })
     if (options.live) this.#handle.state.subscribe(() => undefined)
     if (options.start !== "") this.#send([[0, 0, options.start]])
@@ -86,9 +110,18 @@ export class Traveller {
     return this.#handle.ticket
   }
 
+  /** The POP that owns the actor, as last told. */
+  get owner(): string | undefined {
+    return this.#handle.pop
+  }
+
   /** Whether every edit was made into a call. */
   get exhausted(): boolean {
     return this.#exhausted
+  }
+
+  ready(): Promise<void> {
+    return this.#handle.ready()
   }
 
   /** Adds luggage, in portions that a single turn may write. */
@@ -111,10 +144,14 @@ export class Traveller {
   #send(patches: readonly TextPatch[]): void {
     for (const patch of patches) this.#text = patchText(this.#text, patch)
     const n = this.ledger.make()
-    this.#handle
+    const madeAt = performance.now()
+    this.#last = this.#handle
       .edit(this.#writer, n, 0, patches)
       .then(
-        () => this.ledger.ack(n),
+        () => {
+          this.ledger.ack(n)
+          this.waits.push({ madeAt, ms: performance.now() - madeAt })
+        },
         (error: unknown) => {
           this.ledger.refuse()
           const code = error instanceof SojournError ? error.code : String(error)
@@ -141,6 +178,11 @@ export class Traveller {
     return arrival
   }
 
+  /** Resolves when every call that was made by now has an answer. */
+  answered(): Promise<void> {
+    return this.#last
+  }
+
   /** Resolves when every call has an answer. */
   quiet(): Promise<void> {
     return new Promise((resolve) => {
@@ -153,11 +195,15 @@ export class Traveller {
   async outcome(): Promise<Outcome> {
     const { text, tally } = await this.#handle.query.report(this.#writer)
     const live = this.#handle.state.get()
+    const liveText = live === undefined ? undefined : textOf(live.pieces)
     return {
       ...this.ledger.settle(tally),
       text,
       textMatches: text === this.#text,
-      liveMatches: live === undefined || textOf(live.pieces) === this.#text,
+      liveText,
+      liveMatches: liveText === undefined || liveText === text,
+      gaps: this.#client.stats.gaps,
+      resyncs: this.#resyncs,
       failures: this.#failures,
     }
   }

@@ -25,3 +25,8 @@ export function* typing(random: () => number): Generator<readonly TextPatch[], n
     } else yield type([caret, 0, `${words[Math.floor(random() * words.length)] ?? ""}${chance > 0.97 ? "\n" : " "}`])
   }
 }
+
+/** Edits that change no text: calls that are counted, and leave nothing behind that grows. */
+export function* idling(): Generator<readonly TextPatch[], never> {
+  for (;;) yield []
+}

@@ -1,5 +1,5 @@
-import type { TextPatch } from "./pieces.ts"
 import { Traveller } from "./traveller.ts"
+import { idling } from "./typist.ts"
 
 /**
  * Processes that have just started run their first moves 15 to 40 ms more slowly, until the engine has compiled them. So before anybody looks
@@ -14,8 +14,9 @@ export async function warmUp(urls: readonly string[]): Promise<void> {
   if (first === undefined) return
   const traveller = new Traveller({
     url: first,
-    key: "warm-up",
-    edits: nothing(),
+    actor: ["traveller", "warm-up"],
+    edits: idling(),
+    writer: "traveller",
     start: "",
     live: true,
     ticketFor: (ticket) => ticket,
@@ -27,9 +28,4 @@ export async function warmUp(urls: readonly string[]): Promise<void> {
       await traveller.quiet()
     }
   await traveller.close()
-}
-
-/** Edits that change no text: what they leave behind does not grow from run to run. */
-function* nothing(): Generator<readonly TextPatch[], never> {
-  for (;;) yield []
 }

@@ -17,13 +17,25 @@ export interface PopProcessConfig {
   readonly options: unknown
 }
 
-export type ToPop = { readonly t: "start"; readonly config: PopProcessConfig } | { readonly t: "stop" }
+export type ToPop =
+  | { readonly t: "start"; readonly config: PopProcessConfig }
+  | { readonly t: "stop" }
+  | { readonly t: "ask"; readonly id: number; readonly what: unknown }
 export type FromPop =
-  { readonly t: "ready" } | { readonly t: "failed"; readonly message: string; readonly code?: string }
+  | { readonly t: "ready" }
+  | { readonly t: "failed"; readonly message: string; readonly code?: string }
+  | { readonly t: "answer"; readonly id: number; readonly value?: unknown; readonly error?: AskError }
+
+interface AskError {
+  readonly message: string
+  readonly code?: string
+}
 
 /** What `start` returns: `close` drains and stops the POP; the process exits after it. */
 export interface RunningPop {
   close(): Promise<void>
+  /** Answers `Cluster.ask`: whatever the one who started the cluster and this POP's module agree on, in plain JSON. */
+  answer?(what: unknown): unknown
 }
 
 /** `start` must have the POP listening on `config.port` when it resolves. */
@@ -57,12 +69,24 @@ export function servePop(start: (config: PopProcessConfig) => Promise<RunningPop
     await tell({ t: "ready" })
   }
 
+  const answer = async (id: number, what: unknown): Promise<void> => {
+    try {
+      const running = await pop
+      if (running?.answer === undefined) throw new Error("this POP answers nothing")
+      await tell({ t: "answer", id, value: await running.answer(what) })
+    } catch (cause) {
+      const { message, code } = cause as { message: string; code?: string }
+      await tell({ t: "answer", id, error: { message, ...(code === undefined ? {} : { code }) } })
+    }
+  }
+
   // A terminal's interrupt reaches the whole group: the parent decides the order in which its POPs stop.
   for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(signal, () => undefined)
   process.on("disconnect", () => process.exit(0))
   process.on("message", (message: ToPop) => {
     if (message.t === "start" && pop === undefined) void run(message.config)
     else if (message.t === "stop") void stop()
+    else if (message.t === "ask") void answer(message.id, message.what)
   })
 }
 

@@ -28,7 +28,12 @@ servePop(async (config) => {
     })
   })
   await new Promise((resolve, reject) => { server.once("error", reject); server.listen(config.port, "127.0.0.1", resolve) })
-  return { close: async () => { server.close() } }
+  const answer = (what) => {
+    if (what === "never") return new Promise(() => {})
+    if (what === "throw") throw Object.assign(new Error("not that"), { code: "NOT_THAT" })
+    return { at: config.id, what }
+  }
+  return { close: async () => { server.close() }, answer }
 })
 `,
 )
@@ -131,6 +136,16 @@ describe("startCluster", () => {
     const socket = await dial(clientPort(cluster, "bos"))
     socket.write("crash")
     assert.deepEqual(await crashed.promise, ["bos", "exit code 3"])
+  })
+
+  test("a POP's module is asked: its answer comes, its error with the code, and its end when it dies before it answered", async () => {
+    await using cluster = await startCluster(optionsFor())
+    assert.deepEqual(await cluster.ask("fra", { x: 1 }), { at: "fra", what: { x: 1 } })
+    await assert.rejects(cluster.ask("fra", "throw"), { message: "not that", code: "NOT_THAT" })
+    const never = assert.rejects(cluster.ask("fra", "never"), /POP fra ended before it answered/)
+    await cluster.kill("fra")
+    await never
+    await assert.rejects(cluster.ask("fra", "x"), /POP fra is not running/)
   })
 
   const ends: [string, (parent: ChildProcess) => void, NodeJS.Signals | number][] = [

@@ -53,6 +53,11 @@ export interface Cluster extends AsyncDisposable {
   port(pop: string): number
   pid(pop: string): number | undefined
   running(pop: string): boolean
+  /**
+   * Asks the POP's module (`RunningPop.answer`). Rejects with what it threw, its `code` included, and when the process is not there or
+   * ends before it has answered.
+   */
+  ask(pop: string, what: unknown): Promise<unknown>
   /** SIGKILL; resolves when the process is gone. */
   kill(pop: string): Promise<void>
   /** Starts a POP that is down, on its folder and port; resolves when it is ready. */
@@ -71,6 +76,8 @@ interface Seat {
   /** Proxies that stand before this POP. */
   readonly proxies: Proxy[]
   expected: boolean
+  /** What the process was asked and has not answered yet. */
+  readonly asked: Map<number, PromiseWithResolvers<unknown>>
 }
 
 /** Flags of Node under which the children must run too; a test runner's own must not reach them. */
@@ -94,6 +101,7 @@ export async function startCluster(options: ClusterOptions): Promise<Cluster> {
       gone: Promise.resolve(),
       proxies: [],
       expected: true,
+      asked: new Map(),
     })
   if (seats.size !== options.pops.length) throw new RangeError("two POPs of a cluster have the same id")
   const seatOf = (id: string): Seat => {
@@ -177,6 +185,13 @@ export async function startCluster(options: ClusterOptions): Promise<Cluster> {
       const timer = setTimeout(() => fail(`not ready within ${startMsMax} ms; see ${seat.log}`), startMsMax)
       child.on("message", (message: FromPop) => {
         if (message.t === "failed") return fail(message.message, message.code)
+        if (message.t === "answer") {
+          const asked = seat.asked.get(message.id)
+          seat.asked.delete(message.id)
+          if (message.error) asked?.reject(Object.assign(new Error(message.error.message), message.error))
+          else asked?.resolve(message.value)
+          return
+        }
         ready = true
         clearTimeout(timer)
         resolve()
@@ -188,6 +203,8 @@ export async function startCluster(options: ClusterOptions): Promise<Cluster> {
           seat.child = undefined
           for (const proxy of seat.proxies) proxy.setTarget(undefined)
           gone()
+          for (const { reject } of seat.asked.values()) reject(new Error(`POP ${seat.id} ended before it answered`))
+          seat.asked.clear()
           const how = signal === null ? `exit code ${code}` : signal
           if (!ready)
             reject(new Error(`POP ${seat.id} did not start: its process ended with ${how}\n${tail(seat.log)}`))
@@ -235,6 +252,7 @@ export async function startCluster(options: ClusterOptions): Promise<Cluster> {
     throw cause
   }
 
+  let asks = 0
   const clientProxy = (pop: string, place = places[0] ?? "client"): Proxy =>
     proxyOf(clients, `${seatOf(pop).id}\0${place}`)
   return {
@@ -245,6 +263,17 @@ export async function startCluster(options: ClusterOptions): Promise<Cluster> {
     port: (pop) => seatOf(pop).port,
     pid: (pop) => seatOf(pop).child?.pid,
     running: (pop) => seatOf(pop).child !== undefined,
+    ask(pop, what) {
+      const { child, asked } = seatOf(pop)
+      if (child === undefined || !child.connected) return Promise.reject(new Error(`POP ${pop} is not running`))
+      const id = (asks += 1)
+      const answer = Promise.withResolvers<unknown>()
+      asked.set(id, answer)
+      child.send({ t: "ask", id, what } satisfies ToPop, (error) => {
+        if (error && asked.delete(id)) answer.reject(error)
+      })
+      return answer.promise
+    },
     async kill(pop) {
       const seat = seatOf(pop)
       seat.expected = true
