@@ -41,9 +41,10 @@ const stages = [
 
 /** Tests beside the code, the conformance suites' runs among them. */
 function unitTests() {
-  return ["packages", "examples"]
-    .flatMap((folder) => readdirSync(join(root, folder)).map((name) => join(root, folder, name, "src")))
-    .flatMap(testFiles)
+  const sources = ["packages", "examples"].flatMap((folder) =>
+    readdirSync(join(root, folder)).map((name) => join(root, folder, name, "src")),
+  )
+  return [...sources, join(root, "spec")].flatMap(testFiles)
 }
 
 const isSimulation = (path) => path.endsWith(".sim.test.ts")
