@@ -14,6 +14,8 @@ export interface Editor {
   /** Inserts text as if it were typed at this position, wherever the caret is. */
   insert(at: number, text: string): void
   anchor(at: number): Anchor
+  /** Scrolls to the top, unless somebody writes here. */
+  showTop(): void
   refuse(n: number): void
   readonly text: string
 }
@@ -47,6 +49,8 @@ export function createEditor(
     if (waiting !== undefined) editor.receive(waiting)
   })
 
+  const nearEnd = (): boolean => area.scrollHeight - area.scrollTop - area.clientHeight < 80
+
   const replaceAll = (): void => {
     const { selectionStart, selectionEnd, scrollTop } = area
     const moved = (caret: number): number => caretIn(draft.text, area.value, caret)
@@ -65,6 +69,8 @@ export function createEditor(
       }
       waiting = undefined
       const { patches, reset } = draft.receive(document)
+      // Whoever reads at the end goes on reading there.
+      const follow = area.scrollTop > 0 && nearEnd()
       if (reset) replaceAll()
       else
         for (const patch of patches) {
@@ -72,13 +78,14 @@ export function createEditor(
           area.setRangeText(ins, at, at + del, "preserve")
           shift(patch)
         }
+      if (follow) area.scrollTop = area.scrollHeight
     },
     insert(at, text) {
       if (composing) return
       const atEnd = area.selectionStart === area.value.length && area.selectionEnd === area.value.length
-      const nearEnd = area.scrollHeight - area.scrollTop - area.clientHeight < 80
+      const follow = at === area.value.length && nearEnd()
       area.setRangeText(text, at, at, atEnd && at === area.value.length ? "end" : "preserve")
-      if (nearEnd) area.scrollTop = area.scrollHeight
+      if (follow) area.scrollTop = area.scrollHeight
       shift([at, 0, text])
       onEdit([[at, 0, text]])
     },
@@ -90,6 +97,9 @@ export function createEditor(
     refuse(n) {
       draft.refuse(n)
       replaceAll()
+    },
+    showTop() {
+      if (document.activeElement !== area) area.scrollTop = 0
     },
     get text() {
       return area.value

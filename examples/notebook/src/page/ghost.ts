@@ -43,7 +43,9 @@ export function createGhost(editor: Editor, { text, where }: Passage): Ghost {
     next = (next + size) % text.length
     if (next < size) next = 0
     editor.insert(anchor?.at ?? editor.text.length, letters)
-    if (anchor !== undefined) anchor.at += letters.length
+    if (anchor === undefined) return
+    anchor.at += letters.length
+    editor.showTop()
   }
   const begin = (): void => {
     if (next > 0) return

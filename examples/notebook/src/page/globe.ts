@@ -19,7 +19,7 @@ export interface Globe {
 }
 
 const width = 376
-const height = 224
+const height = 206
 type Point = readonly [number, number]
 
 export function createGlobe(box: HTMLElement, world: World): Globe {
