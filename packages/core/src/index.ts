@@ -49,6 +49,7 @@ export {
   loadIn,
   ownershipRules,
   pullIn,
+  stageIn,
 } from "./store-ops.ts"
 export type { ActorRows, OwnershipRules } from "./store-ops.ts"
 

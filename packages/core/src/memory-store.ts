@@ -13,6 +13,7 @@ import {
   loadIn,
   ownershipRules,
   pullIn,
+  stageIn,
   type ActorRows,
   type OwnershipRules,
 } from "./store-ops.ts"
@@ -28,6 +29,8 @@ export interface MemoryDisk {
   watermark: number
   readonly actors: Map<string, MemoryActor>
   readonly peers: Map<string, PeerMemory>
+  /** Snapshots that were sent ahead of a grant. */
+  readonly staged: Map<string, { readonly snapshot: Uint8Array; readonly revision: number }>
 }
 
 export interface MemoryActor {
@@ -47,12 +50,13 @@ export interface MemoryStoreOptions {
 }
 
 export function memoryDisk(id = "memory"): MemoryDisk {
-  return { id, watermark: 0, actors: new Map(), peers: new Map() }
+  return { id, watermark: 0, actors: new Map(), peers: new Map(), staged: new Map() }
 }
 
 export function memoryStore(options: MemoryStoreOptions = {}): Store {
   const rules: OwnershipRules = { ...ownershipRules, ...options.rules }
   const disk = options.disk ?? memoryDisk(options.id)
+  disk.staged.clear()
   let closed = false
 
   // Async, so that what `work` throws is a rejection; it runs before the first await, so effects keep the order of the calls.
@@ -82,6 +86,7 @@ export function memoryStore(options: MemoryStoreOptions = {}): Store {
         return pullIn(rows, rules, home, to, compacted, bytesMax)
       }),
     install: (actor, home, grant, first) => onActor(actor, (rows) => installIn(rows, rules, home, grant, first)),
+    stage: (actor, snapshot, revision) => onActor(actor, (rows) => stageIn(rows, snapshot, revision)),
     confirm: (actor, from, e) => onActor(actor, (rows) => confirmIn(rows, rules, from, e)),
     learn: (actor, to, e) => onActor(actor, (rows) => learnIn(rows, rules, to, e)),
     load: (actor) => onActor(actor, loadIn),
@@ -166,6 +171,7 @@ class MemoryRows implements ActorRows {
   }
 
   putBody(body: Body): void {
+    this.#disk.staged.delete(this.#actor)
     this.#put(body.snapshot === undefined ? undefined : copy(body.snapshot), body.entries.map(copy))
   }
 
@@ -180,7 +186,24 @@ class MemoryRows implements ActorRows {
   }
 
   dropBody(): void {
+    this.#disk.staged.delete(this.#actor)
     this.#put(undefined, [])
+  }
+
+  stagedRevision(): number | undefined {
+    return this.#disk.staged.get(this.#actor)?.revision
+  }
+
+  putStaged(snapshot: Uint8Array | undefined, revision: number): void {
+    this.wrote = true
+    if (snapshot === undefined) this.#disk.staged.delete(this.#actor)
+    else this.#disk.staged.set(this.#actor, { snapshot: copy(snapshot), revision })
+  }
+
+  adoptStaged(entries: readonly Uint8Array[]): void {
+    const staged = this.#disk.staged.get(this.#actor)
+    this.#disk.staged.delete(this.#actor)
+    this.#put(staged?.snapshot, entries.map(copy))
   }
 
   #put(snapshot: Uint8Array | undefined, entries: Uint8Array[]): void {

@@ -46,8 +46,13 @@ export interface ActorRows {
   append(after: number, entries: readonly Uint8Array[]): void
   /** Replaces the snapshot and removes the entries up to its revision. */
   putSnapshot(snapshot: Uint8Array, revision: number): void
-  /** Removes every byte of the body. */
+  /** Removes every byte of the body, and what is staged. */
   dropBody(): void
+  /** Revision of what is staged; undefined: nothing is. */
+  stagedRevision(): number | undefined
+  putStaged(snapshot: Uint8Array | undefined, revision: number): void
+  /** Makes what is staged the snapshot of a body with these entries, the last of revision `v`. */
+  adoptStaged(entries: readonly Uint8Array[], v: number): void
 }
 
 /**
@@ -135,6 +140,11 @@ export function installIn(
   const entries = first?.entries ?? []
   const h = first !== undefined && entries.length > 0 ? first.h : grant.h
   let decision: Decision<InstallDecision>
+  if (grant.staged !== undefined && rows.stagedRevision() !== grant.staged)
+    throw new SojournError("STORE_UNAVAILABLE", "the copy that was sent ahead of a grant is not here any more", {
+      outcome: "not-executed",
+      retryAfterMs: 100,
+    })
   try {
     decision = rules.install(rows.record(), home, grant, first !== undefined, entries.length, h)
   } catch (cause) {
@@ -144,9 +154,20 @@ export function installIn(
   write(rows, rules, decision)
   if (decision.answer.kind === "installed") {
     const { snapshot } = grant.body
-    rows.putBody({ snapshot, entries: [...grant.body.entries, ...entries] }, decision.answer.record.v)
+    const all = [...grant.body.entries, ...entries]
+    const { v } = decision.answer.record
+    if (grant.staged === undefined) rows.putBody({ snapshot, entries: all }, v)
+    else rows.adoptStaged(all, v)
   }
   return decision.answer
+}
+
+/** Only where no body lies: a sealed one may be the only copy there is, and its snapshot may be an earlier staged one. */
+export function stageIn(rows: ActorRows, snapshot: Uint8Array | undefined, revision: number): boolean {
+  const record = rows.record()
+  if (record !== undefined && record.k !== "PTR") return false
+  if (snapshot !== undefined || rows.stagedRevision() !== undefined) rows.putStaged(snapshot, revision)
+  return true
 }
 
 export function confirmIn(

@@ -41,6 +41,12 @@ export interface Store {
    */
   pull(actor: string, home: boolean, to: string, compacted?: Compacted, bytesMax?: number): Promise<PullAnswer>
   install(actor: string, home: boolean, grant: Grant, first: FirstWrite | undefined): Promise<InstallDecision>
+  /**
+   * Keeps a snapshot that was sent ahead of a grant, so that an install need not write it again (`Grant.staged`); undefined: drops it. It is
+   * no body: nothing but an install reads it, whatever writes or drops the body drops it, and so does opening the store. False, and nothing
+   * is done, where a body lies here already.
+   */
+  stage(actor: string, snapshot: Uint8Array | undefined, revision: number): Promise<boolean>
   confirm(actor: string, from: string, e: number): Promise<{ readonly acked: boolean }>
   learn(actor: string, to: string, e: number): Promise<{ readonly e: number }>
 
@@ -90,6 +96,8 @@ export interface Write {
 
 export interface Grant extends GrantHead {
   readonly body: Body
+  /** Revision of the staged snapshot that stands in the body's place; `body.snapshot` is then not looked at. */
+  readonly staged?: number
 }
 
 /** A snapshot of the revision in `fence`. */

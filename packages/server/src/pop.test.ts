@@ -24,6 +24,7 @@ function emptyStore(id: string, memory: [string, PeerMemory][] = []) {
     check: none,
     pull: none,
     install: none,
+    stage: none,
     confirm: none,
     learn: none,
     load: () => Promise.resolve(undefined),

@@ -9,7 +9,8 @@ import { corrupt, decodeRecord, encodeValue } from "./stored-value.ts"
  * | database  | key                                | value |
  * | records   | actor                              | ownership record (`stored-value.ts`) |
  * | kinds     | first letter of the record's kind, actor | one byte: the index behind `list({ k })` |
- * | snapshots | actor                              | the snapshot's revision (8 bytes, big-endian), then its bytes |
+ * | snapshots | actor                              | the snapshot's revision (8 bytes, big-endian), then its bytes; with the highest bit set: it lies in `staged` |
+ * | staged    | actor                              | a snapshot that came ahead of its grant: revision, then its bytes |
  * | journal   | actor, a zero byte, revision (8 bytes, big-endian) | the entry's bytes |
  * | meta      | `store`, `watermark`, `peer:` POP  | settings (`stored-value.ts`) |
  */
@@ -19,15 +20,23 @@ export interface Tables {
   readonly kinds: Table
   readonly snapshots: Table
   readonly journal: Table
+  readonly staged: Table
   readonly meta: Table
 }
 
 export type Table = Database<Uint8Array, Uint8Array>
 
-export const tableNames = ["records", "kinds", "snapshots", "journal", "meta"] as const
+export const tableNames = ["records", "kinds", "snapshots", "journal", "staged", "meta"] as const
 
 const revisionBytes = 8
 const present = Uint8Array.of(1)
+/** In a snapshot's revision: it is the staged one, so an install writes no byte of it. */
+const adopted = 1n << 63n
+
+/** Whether this row of `snapshots` says that the staged one is the body's. */
+export function isAdopted(row: Uint8Array | undefined): boolean {
+  return row !== undefined && row.length === revisionBytes && ((row[0] ?? 0) & 0x80) !== 0
+}
 
 export function kindKey(k: OwnershipRecord["k"], actor: Uint8Array): Buffer {
   return Buffer.concat([Buffer.from(k.slice(0, 1)), actor])
@@ -44,6 +53,13 @@ function revision(bytes: Buffer, at: number): number {
 
 function plain(bytes: Uint8Array): Uint8Array {
   return new Uint8Array(bytes)
+}
+
+function row(snapshot: Uint8Array, at: number): Buffer {
+  const bytes = Buffer.allocUnsafe(revisionBytes + snapshot.length)
+  bytes.writeBigUInt64BE(BigInt(at), 0)
+  bytes.set(snapshot, revisionBytes)
+  return bytes
 }
 
 /** One actor inside one step. Reads outside a write transaction see the last durable state; inside, also the step's own writes. */
@@ -126,11 +142,40 @@ export class LmdbRows implements ActorRows {
   dropBody(): void {
     this.wrote = true
     void this.#tables.snapshots.remove(this.#key)
+    this.#dropStaged()
     this.#removeEntries(Number.MAX_SAFE_INTEGER)
   }
 
+  stagedRevision(): number | undefined {
+    const row = this.#tables.staged.get(this.#key)
+    return row === undefined ? undefined : revision(Buffer.from(row.subarray(0, revisionBytes)), 0)
+  }
+
+  putStaged(snapshot: Uint8Array | undefined, at: number): void {
+    this.wrote = true
+    if (snapshot === undefined) this.#dropStaged()
+    else void this.#tables.staged.put(this.#key, row(snapshot, at))
+  }
+
+  adoptStaged(entries: readonly Uint8Array[], v: number): void {
+    this.wrote = true
+    this.#removeEntries(Number.MAX_SAFE_INTEGER)
+    const from = v - entries.length
+    const bytes = Buffer.allocUnsafe(revisionBytes)
+    bytes.writeBigUInt64BE(BigInt(from) | adopted, 0)
+    void this.#tables.snapshots.put(this.#key, bytes)
+    this.append(from, entries)
+  }
+
+  #dropStaged(): void {
+    if (this.#tables.staged.doesExist(this.#key)) void this.#tables.staged.remove(this.#key)
+  }
+
   #snapshot(): { revision: number; bytes: Uint8Array } | undefined {
-    const stored = this.#tables.snapshots.get(this.#key)
+    const own = this.#tables.snapshots.get(this.#key)
+    const stored = isAdopted(own) ? this.#tables.staged.get(this.#key) : own
+    if (own !== undefined && stored === undefined)
+      throw corrupt(`the snapshot of ${this.#actor}`, "is said to be the staged one, which is not there")
     if (stored === undefined) return undefined
     if (stored.length < revisionBytes) throw corrupt(`the snapshot of ${this.#actor}`, "is cut short")
     return { revision: revision(Buffer.from(stored), 0), bytes: plain(stored.subarray(revisionBytes)) }
@@ -138,10 +183,8 @@ export class LmdbRows implements ActorRows {
 
   #storeSnapshot(snapshot: Uint8Array, at: number): void {
     this.wrote = true
-    const bytes = Buffer.allocUnsafe(revisionBytes + snapshot.length)
-    bytes.writeBigUInt64BE(BigInt(at), 0)
-    bytes.set(snapshot, revisionBytes)
-    void this.#tables.snapshots.put(this.#key, bytes)
+    void this.#tables.snapshots.put(this.#key, row(snapshot, at))
+    this.#dropStaged()
   }
 
   /** Keys first: a cursor does not outlive a write below it. */

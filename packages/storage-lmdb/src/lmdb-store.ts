@@ -11,6 +11,7 @@ import {
   loadIn,
   ownershipRules,
   pullIn,
+  stageIn,
   type Body,
   type Listed,
   type OwnershipRecord,
@@ -120,10 +121,15 @@ export class LmdbStore implements Store {
   }
 
   install(...[actor, home, grant, first]: Parameters<Store["install"]>): ReturnType<Store["install"]> {
-    const body = copyBody(grant.body)
+    const body = copyBody(grant.staged === undefined ? grant.body : { ...grant.body, snapshot: undefined })
     const joined = first && { ...first, entries: first.entries.map(copy) }
     const bytes = bytesOf([...body.entries, ...(joined?.entries ?? [])]) + (body.snapshot?.length ?? 0)
     return this.#write(actor, bytes, (rows) => installIn(rows, ownershipRules, home, { ...grant, body }, joined))
+  }
+
+  stage(...[actor, snapshot, revision]: Parameters<Store["stage"]>): ReturnType<Store["stage"]> {
+    const bytes = snapshot && copy(snapshot)
+    return this.#write(actor, bytes?.length ?? 0, (rows) => stageIn(rows, bytes, revision))
   }
 
   confirm(actor: string, from: string, e: number): ReturnType<Store["confirm"]> {

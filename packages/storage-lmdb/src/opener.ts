@@ -15,7 +15,7 @@ import {
 import { endianness } from "node:os"
 import { dirname, join, resolve } from "node:path"
 
-import { tableNames, type Table, type Tables } from "./actor-rows.ts"
+import { isAdopted, tableNames, type Table, type Tables } from "./actor-rows.ts"
 import { isLockFile, lockFolder } from "./folder-lock.ts"
 import type { FlushGate } from "./group-commit.ts"
 import { LmdbStore, metaKeys } from "./lmdb-store.ts"
@@ -72,6 +72,7 @@ async function openStore(path: string, options: Required<LmdbOptions>): Promise<
     root = openEnvironment(folder)
     const tables = openTables(root, folder)
     const id = await identity(tables, folder)
+    await dropStaged(tables)
     // The directory entries of a new store: without them a power cut takes the whole file, flushed or not.
     if (isNew) for (const made of [folder, dirname(folder)]) syncFolder(made)
     const environment = root
@@ -182,6 +183,7 @@ function openTables(root: RootDatabase<Uint8Array, Uint8Array>, folder: string):
     kinds: table("kinds"),
     snapshots: table("snapshots"),
     journal: table("journal"),
+    staged: table("staged"),
     meta: table("meta"),
   }
 }
@@ -204,6 +206,15 @@ async function identity({ root, meta, records }: Tables, folder: string): Promis
     void meta.put(metaKeys.store, encodeValue(metaKeys.store, { layout: layoutVersion, id }))
   })
   return id
+}
+
+/** Copies that came ahead of a grant which never came: they are of no more use, and nobody may find them. */
+async function dropStaged({ root, staged, snapshots }: Tables): Promise<void> {
+  const orphans = [...staged.getKeys()].filter((key) => !isAdopted(snapshots.get(key)))
+  if (orphans.length > 0)
+    await root.transaction(() => {
+      for (const key of orphans) void staged.remove(key)
+    })
 }
 
 function syncFolder(folder: string): void {

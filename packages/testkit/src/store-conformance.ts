@@ -4,7 +4,7 @@ import { describe, test } from "node:test"
 import type { It, OnStore } from "./store-samples.ts"
 import { crashes, flushes, randomness } from "./store-suite-faults.ts"
 import { bodies, closes, keeps, orders } from "./store-suite-keeping.ts"
-import { claims, commits, installs, seals } from "./store-suite-ownership.ts"
+import { claims, commits, installs, seals, stages } from "./store-suite-ownership.ts"
 
 /**
  * One store under test, empty at first. Made anew for every test.
@@ -53,6 +53,7 @@ export function storeConformance(name: string, factory: () => StoreFixture | Pro
     commits(onStore)
     seals(onStore)
     installs(onStore)
+    stages(onStore)
     bodies(onStore)
     orders(onStore)
     keeps(onStore)

@@ -304,3 +304,77 @@ export function installs(it: OnStore): void {
     }
   })
 }
+
+/** Snapshots that come ahead of a grant. */
+export function stages(it: OnStore): void {
+  const head = { e: 2, v: 5, h: "h5" }
+
+  it("C28 what is staged is no body: no record, no reading and no listing shows it", async (store) => {
+    assert.equal(await store.stage(a, bytes("ahead"), 3), true)
+    assert.equal(await store.peek(a), undefined)
+    assert.equal(await store.load(a), undefined)
+    assert.deepEqual(await store.list({ limit: 10 }), [])
+    assert.deepEqual(await store.pull(a, false, "fra"), { kind: "none" })
+    assert.equal((await store.claim(a, true)).body.snapshot, undefined)
+  })
+
+  it("an install takes the staged snapshot, with the entries that came after it", async (store, fixture) => {
+    await store.stage(a, bytes("older"), 2)
+    await store.stage(a, bytes("ahead"), 3)
+    const first = { entries: [bytes("six")], h: "h6" }
+    const installed = await store.install(
+      a,
+      false,
+      { ...head, body: body(undefined, "four", "five"), staged: 3 },
+      first,
+    )
+    assert.deepEqual(installed, { kind: "installed", record: { k: "OWNED", e: 2, f: 1, v: 6, h: "h6" } })
+    const whole = body("ahead", "four", "five", "six")
+    assert.deepEqual((await store.load(a))?.body, whole)
+    const again = await fixture.reopen()
+    assert.deepEqual((await again.load(a))?.body, whole)
+    assert.equal(await again.compact(a, { e: 2, f: 1 }, bytes("compacted"), 6), true)
+    assert.deepEqual((await again.load(a))?.body, body("compacted"))
+    const pulled = await again.pull(a, false, "fra")
+    assert.deepEqual(pulled.kind === "grant" && pulled.body, body("compacted"))
+    assert.equal((await again.confirm(a, "fra", 3)).acked, true)
+    assert.deepEqual((await again.load(a))?.body, emptyBody)
+  })
+
+  it("an install whose staged snapshot is not there, or another, is refused and changes nothing", async (store) => {
+    const grant = { ...head, body: body(undefined, "four", "five"), staged: 3 }
+    await assert.rejects(store.install(a, false, grant, undefined), hasCode("STORE_UNAVAILABLE"))
+    await store.stage(a, bytes("older"), 2)
+    await assert.rejects(store.install(a, false, grant, undefined), hasCode("STORE_UNAVAILABLE"))
+    assert.equal(await store.peek(a), undefined)
+  })
+
+  it("nothing is staged where a body lies, so a sealed one, adopted from a staged one, stays whole", async (store) => {
+    await store.stage(a, bytes("ahead"), 5)
+    await store.install(a, false, { ...head, body: emptyBody, staged: 5 }, undefined)
+    assert.equal(await store.stage(a, bytes("other"), 9), false)
+    const sealed = await store.pull(a, false, "fra")
+    assert.equal(await store.stage(a, bytes("other"), 9), false)
+    assert.equal(await store.stage(a, undefined, 0), false)
+    assert.deepEqual(await store.pull(a, false, "fra"), sealed)
+    assert.deepEqual(sealed.kind === "grant" && sealed.body, body("ahead"))
+    await store.confirm(a, "fra", 3)
+    assert.equal(await store.stage(a, bytes("other"), 9), true)
+  })
+
+  it("C28 a staged snapshot that was dropped, or whose store was opened again, is gone", async (store, fixture) => {
+    const grant = { ...head, body: emptyBody, staged: 5 }
+    await store.stage(a, bytes("ahead"), 5)
+    assert.equal(await store.stage(a, undefined, 0), true)
+    await assert.rejects(store.install(a, false, grant, undefined), hasCode("STORE_UNAVAILABLE"))
+    await store.stage(a, bytes("ahead"), 5)
+    const again = await fixture.reopen()
+    await assert.rejects(again.install(a, false, grant, undefined), hasCode("STORE_UNAVAILABLE"))
+  })
+
+  it("an install with a body of its own drops what was staged", async (store) => {
+    await store.stage(a, bytes("ahead"), 3)
+    await store.install(a, false, { ...head, body: body("whole") }, undefined)
+    assert.deepEqual((await store.load(a))?.body, body("whole"))
+  })
+}

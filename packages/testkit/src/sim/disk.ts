@@ -54,7 +54,7 @@ export interface Stored {
 }
 
 export type Operation =
-  "claim" | "commit" | "check" | "pull" | "install" | "confirm" | "learn" | "load" | "peek" | "compact"
+  "claim" | "commit" | "check" | "pull" | "install" | "stage" | "confirm" | "learn" | "load" | "peek" | "compact"
 
 /** One atomic change: what the oracle sees, and what a crash may take back until it is durable. */
 export interface Change {
@@ -162,6 +162,8 @@ export class Disk {
       this.#run(process, op, actor, apply)
     const write = (record: OwnershipRecord | undefined, body: Body): { write?: Stored } =>
       record === undefined ? {} : { write: { record, body } }
+    /** Of this process: a copy ahead that a crash takes is merely not there. */
+    const staged = new Map<string, { readonly snapshot: Uint8Array; readonly revision: number }>()
     let closed = false
     const guard = <R>(start: () => Promise<R>): Promise<R> =>
       closed ? Promise.reject(new SojournError("STORE_UNAVAILABLE", "the simulated store is closed")) : start()
@@ -212,6 +214,11 @@ export class Disk {
         guard(() =>
           run("install", actor, (held) => {
             const entries = first?.entries ?? []
+            const ahead = staged.get(actor)
+            if (grant.staged !== undefined && ahead?.revision !== grant.staged)
+              throw new SojournError("STORE_UNAVAILABLE", "nothing is staged", { outcome: "not-executed" })
+            const snapshot = grant.staged === undefined ? grant.body.snapshot : ahead?.snapshot
+            staged.delete(actor)
             const { record, answer } = rules.install(
               held?.record,
               home,
@@ -221,10 +228,19 @@ export class Disk {
               entries.length > 0 ? first?.h : grant.h,
             )
             const body = {
-              snapshot: grant.body.snapshot === undefined ? undefined : copyOf(grant.body.snapshot),
+              snapshot: snapshot === undefined ? undefined : copyOf(snapshot),
               entries: [...grant.body.entries, ...entries].map(copyOf),
             }
             return { ...write(record, body), answer }
+          }),
+        ),
+      stage: (actor, snapshot, revision) =>
+        guard(() =>
+          run("stage", actor, (held) => {
+            if (held !== undefined && held.record.k !== "PTR") return { answer: false }
+            if (snapshot === undefined) staged.delete(actor)
+            else staged.set(actor, { snapshot: copyOf(snapshot), revision })
+            return { answer: true }
           }),
         ),
       confirm: (actor, from, e) =>
