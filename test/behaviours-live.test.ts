@@ -1,6 +1,7 @@
 // Moves of actors whose clients stay attached: what begins them, what is relayed, what nobody notices.
 import assert from "node:assert/strict"
 import { createHash } from "node:crypto"
+import type { Grant } from "@sojourn/core"
 import { patientLimits } from "./behaviours/limits.ts"
 import { behaviour, within } from "./behaviours/world.ts"
 
@@ -183,6 +184,9 @@ behaviour(
     assert.equal(typeof head["base"], "string")
     assert.ok(frame.length < 10_000, `the grant has ${frame.length} bytes`)
     assert.ok(lost > 0 && caught.t === "CHUNK")
+    // The target had it on its disk before the seal: its install writes none of it.
+    const install = world.seat("fra").store.steps.find(({ op, actor: of }) => op === "install" && of === actor)
+    assert.equal(typeof (install?.args[2] as Grant).staged, "number")
     await ledger.add("after")
     const reader = world.client("bob", world.seat("fra")).ledger.get(key)
     assert.equal(await reader.query.blob(), filler(200_000))

@@ -213,7 +213,7 @@ export class Seat {
     this.#world.tap.place(this.id, undefined)
     this.store.die()
     // Real sockets and timers of what died in this process are ended; it is deaf and mute already.
-    await within(10_000, `the remains of POP ${this.id} end`, pop.close())
+    await within(10_000, `the remains of POP ${this.id} end`, pop.close({ drainMs: 0 }))
   }
 
   async close(): Promise<void> {

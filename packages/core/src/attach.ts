@@ -16,6 +16,8 @@ export interface AttachRequest {
   readonly stay: boolean
   /** Revision up to which the session has missed nothing, where that is later than the last frame sent to it (`body.pos`). */
   readonly seen?: number
+  /** POP whose gateway relays the session to here. */
+  readonly relayedBy?: string
   /** The request came through the mesh: serve it here or not at all, so relays never form chains. */
   readonly localOnly: boolean
   out(frame: ServerFrame): void

@@ -67,6 +67,7 @@ export class Gateway {
   readonly #connections = new Set<Connection>()
   #earlyTokens: number
   #earlyAt = 0
+  #left: (() => void) | undefined
 
   constructor(options: GatewayOptions) {
     this.#o = options
@@ -99,7 +100,10 @@ export class Gateway {
   }
 
   accept(pipe: Pipe<string>, upgrade: Upgrade): PipeReader<string> {
-    const connection = new Connection(pipe, upgrade, this.#o, () => this.#connections.delete(connection))
+    const connection = new Connection(pipe, upgrade, this.#o, () => {
+      this.#connections.delete(connection)
+      this.#look()
+    })
     if (!this.#o.serving() || this.#connections.size >= this.#o.limits.connectionsMax) {
       connection.close("NOT_SERVING")
       return connection
@@ -108,13 +112,22 @@ export class Gateway {
     return connection
   }
 
-  /** Sends every client elsewhere, the retries spread over `spreadMs`. */
-  goAway(spreadMs: number): void {
+  /**
+   * Asks every client to go elsewhere, each at its own moment of `spreadMs`. They are served until they have gone. Resolves when nobody is left;
+   * who stays is the caller's to close.
+   */
+  goAway(spreadMs: number): Promise<void> {
+    const { size } = this.#connections
     let i = 0
-    for (const connection of [...this.#connections]) {
-      connection.goAway(Math.round((spreadMs * i) / Math.max(1, this.#connections.size)))
-      i++
-    }
+    for (const connection of [...this.#connections]) connection.goAway(Math.round((spreadMs * i++) / Math.max(1, size)))
+    return new Promise((resolve) => {
+      this.#left = resolve
+      this.#look()
+    })
+  }
+
+  #look(): void {
+    if (this.#connections.size === 0) this.#left?.()
   }
 
   closeAll(name: CloseName): void {
@@ -188,7 +201,6 @@ class Connection implements PipeReader<string> {
 
   goAway(retryAfterMs: number): void {
     this.#send({ t: "goaway", retryAfterMs })
-    this.close("GOING_AWAY")
   }
 
   #end(): void {

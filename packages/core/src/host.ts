@@ -41,6 +41,8 @@ export interface HostOptions {
   readonly tickets: Tickets
   send(pop: string, message: MeshMessage, body?: Uint8Array): boolean
   linked(pop: string): boolean
+  /** Lowest round trip of late, ms. */
+  rtt(pop: string): number | undefined
 }
 
 export class Host {
@@ -54,6 +56,7 @@ export class Host {
   readonly #offers: Offers
   readonly #transfers: Transfers
   #stopped = false
+  #leaving = false
 
   constructor(options: HostOptions) {
     this.#o = options
@@ -322,6 +325,7 @@ export class Host {
       known: (id) => pops.has(id),
       linked: (id) => this.#o.linked(id),
       declines: (pull) =>
+        !this.#leaving &&
         this.#offers.to(slot.id) !== pull.origin &&
         (slot.activation?.busyBesides(pull.session, limits.followQuietMs) ?? false),
       precopies: (pull) => this.#precopies(slot, pull),
@@ -335,6 +339,7 @@ export class Host {
     slot.askTimer = undefined
     slot.search?.undo()
     slot.search = undefined
+    if (slot.base?.staged) this.#unstage(slot.id)
     slot.base = undefined
   }
 
@@ -880,9 +885,22 @@ export class Host {
     this.#transfers.expect(m.actor, from, m.blob, (bytes) => {
       if (!waits()) return
       const loaded = readSnapshot(m.actor, bytes, this.#o.primitives)
-      slot.base = { id: m.blob.id, from, bytes, loaded }
-      this.#input(slot, { type: "precopied", nonce: m.nonce, from, have: m.blob.id })
+      const ready = (staged: boolean): void => {
+        if (waits()) {
+          slot.base = { id: m.blob.id, from, bytes, loaded, staged }
+          this.#input(slot, { type: "precopied", nonce: m.nonce, from, have: m.blob.id })
+        } else if (staged) this.#unstage(m.actor)
+      }
+      // On the disk before the pause begins; where it cannot be kept, the install writes it.
+      this.#o.store.stage(m.actor, bytes, m.v).then(ready, (error: unknown) => {
+        this.#storeFailed(m.actor)(error)
+        ready(false)
+      })
     })
+  }
+
+  #unstage(actor: string): void {
+    this.#o.store.stage(actor, undefined, 0).catch(this.#storeFailed(actor))
   }
 
   /** A GRANT whose body comes in chunks: complete, it is as any other. */
@@ -929,9 +947,10 @@ export class Host {
       slot.base = undefined
       this.#transfers.forget(m.actor)
       const body = base ? { ...entries, snapshot: base.bytes } : entries
+      const staged = base?.staged ? { staged: base.loaded.revision } : {}
       slot.incoming = {
         from,
-        grant: { e: m.e, v: m.v, h: m.h, body },
+        grant: { e: m.e, v: m.v, h: m.h, body, ...staged },
         hops: m.hops,
         bytes: bytes.length,
         ahead: base?.loaded,
@@ -1095,6 +1114,49 @@ export class Host {
       return
     }
     this.#relays.linkDown(pop)
+    if (this.#leaving) this.#offers.linkDown(pop)
+  }
+
+  /** This POP is about to close: from now on whoever pulls an actor gets it, whoever else uses it. */
+  letGo(): void {
+    this.#leaving = true
+  }
+
+  /** Hands every actor that is in use to another POP, as far as one can be reached. What stays is put to sleep by `stop`. */
+  async handOff(): Promise<void> {
+    const waiting = this.#residents.all().filter((slot) => {
+      for (const att of slot.attached.values()) if (att.open) return true
+      return slot.activation?.busyBesides(undefined, this.#o.limits.followQuietMs) ?? false
+    })
+    const worker = async (): Promise<void> => {
+      for (let slot = waiting.pop(); slot && !this.#stopped; slot = waiting.pop()) {
+        const to = this.#successor(slot)
+        if (to === undefined) continue
+        await this.move(slot.id, to).catch((error: unknown) => {
+          this.#event("actor.stayed", slot.id, { to, error })
+        })
+      }
+    }
+    await Promise.all(Array.from({ length: handOffsAtOnce }, worker))
+  }
+
+  /** Where an actor goes when this POP closes: to the POP most of its sessions come through, else home, else to the nearest. */
+  #successor(slot: Slot): string | undefined {
+    const { pops, pop } = this.#o
+    const through = new Map<string, number>()
+    for (const { request } of slot.attached.values())
+      if (request.relayedBy !== undefined) through.set(request.relayedBy, (through.get(request.relayedBy) ?? 0) + 1)
+    let best: string | undefined
+    let bestRank: readonly [number, number, number] = [0, 0, 0]
+    for (const one of pops) {
+      if (one === pop || !this.#o.linked(one)) continue
+      const rank = [-(through.get(one) ?? 0), one === slot.home ? 0 : 1, this.#o.rtt(one) ?? Infinity] as const
+      if (best === undefined || before(rank, bestRank)) {
+        best = one
+        bestRank = rank
+      }
+    }
+    return best
   }
 
   /** Puts every actor to sleep, within `drainMsMax`. Clients are the gateway's to send away first. */
@@ -1126,6 +1188,14 @@ export class Host {
   #event(type: string, actor: string | undefined, fields: Record<string, unknown> = {}): void {
     this.#o.events({ type, ...(actor === undefined ? {} : { actor }), ...fields })
   }
+}
+
+/** Moves under way at once while a POP closes. */
+const handOffsAtOnce = 32
+
+function before(a: readonly number[], b: readonly number[]): boolean {
+  for (const [i, x] of a.entries()) if (x !== b[i]) return x < (b[i] ?? 0)
+  return false
 }
 
 function* localOf(slot: Slot): Generator<Attached> {

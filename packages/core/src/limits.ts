@@ -47,6 +47,9 @@ export const defaultLimits = {
   /** A move that begins at the owner, from its offer to the confirm: POP_UNREACHABLE. And how many are under way: RATE_LIMITED. */
   moveMsMax: 15_000,
   movesMax: 1_000,
+  /** A POP that closes: its clients are sent away spread over the first, and all of it is over after the second. */
+  goAwaySpreadMs: 2_000,
+  closeMsMax: 15_000,
   /** Owner declines a pull while another session called within this time. */
   followQuietMs: 10_000,
   /** Between re-sends of an unconfirmed GRANT or HOMEUPD, doubled up to the maximum. */
@@ -117,6 +120,7 @@ export function withLimits(overrides: Partial<Limits> = {}): Limits {
   }
   atMost("askMsMax", "locateMsMax")
   atMost("resendMs", "resendMsMax")
+  atMost("goAwaySpreadMs", "closeMsMax")
   atMost("meshDialMsMin", "meshDialMsMax")
   atMost("meshBeatMs", "meshDeadMs")
   atMost("snapshotBytesMax", "meshMessageBytesMax")

@@ -76,15 +76,19 @@ export interface CoreNode<D = Readonly<Record<string, ActorDefinition>>> {
   /** Moves an actor owned here, with its attached clients: see `Host.move`. */
   move(actor: readonly [name: string, key: string], to: string): Promise<MoveDone>
   stats(): { readonly residents: number; readonly connections: number }
-  /** Sends clients elsewhere, puts every actor to sleep, closes the mesh. The store is the caller's to close. */
-  stop(): Promise<void>
+  /**
+   * Sends clients elsewhere, spread over `limits.goAwaySpreadMs` and served until they have gone; hands what is still in use to other POPs,
+   * puts the rest to sleep, closes the mesh. `drainMs` (default `limits.closeMsMax`) bounds the first two; 0 leaves them out. The store is
+   * the caller's to close.
+   */
+  stop(options?: { readonly drainMs?: number }): Promise<void>
 }
 
 const callersMax = 10_000
 const callMsMax = 30_000
 const waitingMessagesMax = 1_024
-/** Clients that are sent away at a stop come back elsewhere spread over this time. */
-const goAwaySpreadMs = 500
+/** After the last client was asked to leave, it has this long to do so before what it uses is handed off. */
+const leaveMs = 500
 
 /** One node of a POP: gateway and host roles, the mesh, and the check that the store is the one that the peers remember. */
 export function createNode<D>(options: NodeOptions<D>): CoreNode<D> {
@@ -98,7 +102,12 @@ export function createNode<D>(options: NodeOptions<D>): CoreNode<D> {
     : [primitives.derive(`${store.id} alone`, "sojourn secret v1")]
   const tickets = createTickets({ secrets, primitives, clock, limits })
   const sessionIds = createSessionIds({ secrets, primitives, clock, chance, limits })
-  let state: "new" | "serving" | "lost" | "stopped" = "new"
+  /**
+   * `new`: not started → serving, lost, stopped. `serving` → draining, lost, stopped. `draining`: no new clients, the others leave → lost,
+   * stopped. `lost`: the store is not what peers remember → stopped.
+   */
+  let state: "new" | "serving" | "draining" | "lost" | "stopped" = "new"
+  const active = (): boolean => state === "serving" || state === "draining"
   let lost: SojournError | undefined
   let heard: (() => void) | undefined
   /** What peers said between the first link and serving: they would wait for an answer until their timers fire. */
@@ -117,6 +126,7 @@ export function createNode<D>(options: NodeOptions<D>): CoreNode<D> {
     tickets,
     send: (to, message, body) => mesh?.send(to, message, body) ?? false,
     linked: (id) => mesh?.up(id) ?? false,
+    rtt: (id) => mesh?.rtt(id),
   })
   const gateway = new Gateway({
     pop,
@@ -146,7 +156,7 @@ export function createNode<D>(options: NodeOptions<D>): CoreNode<D> {
         dialer: options.mesh.dialer,
         events,
         onMessage: (from, message, body) => {
-          if (state === "serving") host.message(from, message, body)
+          if (active()) host.message(from, message, body)
           else if (state === "new" && waiting.length < waitingMessagesMax)
             waiting.push(() => {
               host.message(from, message, body)
@@ -154,7 +164,7 @@ export function createNode<D>(options: NodeOptions<D>): CoreNode<D> {
         },
         onLink: (id, up) => {
           if (up) heard?.()
-          if (state === "serving") host.link(id, up)
+          if (active()) host.link(id, up)
         },
         onStoreLost: (reason) => {
           lost = new SojournError(
@@ -222,6 +232,40 @@ export function createNode<D>(options: NodeOptions<D>): CoreNode<D> {
     },
   ) as CoreNode<D>["actors"]
 
+  /** Resolves after `ms` at the latest, whatever becomes of `work`. */
+  const atMost = async (ms: number, work: Promise<unknown>): Promise<void> => {
+    let undo: Undo | undefined
+    const late = new Promise<void>((resolve) => (undo = clock.after(ms, resolve)))
+    await Promise.race([work, late])
+    undo?.()
+  }
+  const drain = async (drainMs: number): Promise<void> => {
+    const began = clock.mono()
+    const left = (): number => Math.max(0, began + drainMs - clock.mono())
+    host.letGo()
+    events({ type: "node.draining", pop, connections: gateway.connections, residents: host.residents })
+    const spreadMs = Math.min(limits.goAwaySpreadMs, drainMs)
+    const elsewhere = peers.some(({ id }) => mesh?.up(id))
+    const gone = gateway.goAway(spreadMs)
+    // Nobody else serves them: they come back when this POP does.
+    if (!elsewhere) return
+    await atMost(Math.min(left(), spreadMs + leaveMs), gone)
+    await atMost(left(), host.handOff())
+  }
+  let stopping: Promise<void> | undefined
+  const stop = async (drainMs: number): Promise<void> => {
+    const serving = state === "serving"
+    state = "draining"
+    heard?.()
+    if (serving && drainMs > 0) await drain(drainMs)
+    state = "stopped"
+    for (const caller of callers.values()) caller.close()
+    callers.clear()
+    await host.stop()
+    gateway.closeAll("GOING_AWAY")
+    await mesh?.stop()
+  }
+
   return {
     async start() {
       if (state !== "new") throw new SojournError("BAD_CONFIG", "a node starts once")
@@ -275,15 +319,6 @@ export function createNode<D>(options: NodeOptions<D>): CoreNode<D> {
       return host.move(id, to)
     },
     stats: () => ({ residents: host.residents, connections: gateway.connections }),
-    async stop() {
-      if (state === "stopped") return
-      state = "stopped"
-      heard?.()
-      for (const caller of callers.values()) caller.close()
-      callers.clear()
-      await host.stop()
-      gateway.goAway(goAwaySpreadMs)
-      await mesh?.stop()
-    },
+    stop: (how) => (stopping ??= stop(how?.drainMs ?? limits.closeMsMax)),
   }
 }

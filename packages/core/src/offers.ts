@@ -42,6 +42,13 @@ export class Offers {
     return this.#open.get(actor)?.to
   }
 
+  /** The link to that POP is down: for moves that are not worth the wait. */
+  linkDown(pop: string): void {
+    for (const [actor, offer] of this.#open)
+      if (offer.to === pop && offer.epoch === undefined)
+        this.fail(actor, new SojournError("POP_UNREACHABLE", `${actor} was offered to POP ${pop}, whose link is down`))
+  }
+
   /** Rejects with POP_UNREACHABLE after `moveMsMax`; the actor may still go there if it was granted by then. */
   begin(actor: string, to: string): Promise<MoveDone> {
     const known = this.#open.get(actor)

@@ -87,6 +87,7 @@ export class Relays {
         hint: undefined,
         stay: true,
         ...(m.seen === undefined ? {} : { seen: m.seen }),
+        relayedBy: from,
         localOnly: true,
         out: (frame) => {
           this.#o.send(from, { t: "FRAME", relay: m.relay, dir: "out", frame })

@@ -49,6 +49,8 @@ export interface Base {
   readonly from: string
   readonly bytes: Uint8Array
   readonly loaded: Loaded
+  /** The store keeps it for the install. */
+  readonly staged: boolean
 }
 
 /** A grant at hand, and how it came. */

@@ -74,6 +74,7 @@ export function createFront(options: FrontOptions): Front {
   let own: Server | undefined
   let clients = 0
   let shut = false
+  let closed = false
 
   const shared = { noServer: true, clientTracking: false, perMessageDeflate: false, WebSocket: PopSocket } as const
   const clientDoor = new WebSocketServer({
@@ -132,7 +133,8 @@ export function createFront(options: FrontOptions): Front {
     if (request.headers.origin !== undefined) return refuse(socket, 403, "pages have no part in a mesh")
     if (!subprotocols(request).includes(MESH_SUBPROTOCOL))
       return refuse(socket, 400, `offer the subprotocol ${MESH_SUBPROTOCOL}`)
-    if (shut) return refuse(socket, 503, "this POP is closing")
+    // Not while it merely takes no clients: actors are handed off over these links.
+    if (closed) return refuse(socket, 503, "this POP is closing")
     meshDoor.handleUpgrade(request, socket, head, (ws) => {
       track(ws)
       feedBytes(ws, node.acceptMesh(socketPipe<Uint8Array>(ws)), events)
@@ -201,6 +203,7 @@ export function createFront(options: FrontOptions): Front {
     },
     async close(graceMs = 1_000) {
       shut = true
+      closed = true
       const ended = [...sockets].map((ws) => new Promise<void>((resolve) => ws.once("close", () => resolve())))
       const server = own
       const stopped = server && new Promise<void>((resolve) => server.close(() => resolve()))

@@ -31,8 +31,13 @@ export interface Pop<D> {
    * within `limits.moveMsMax`: it stays here then, or arrives later if it was granted by then.
    */
   move(actor: readonly [name: string, key: string], to: string): Promise<MoveDone>
-  /** Sends clients elsewhere, puts actors to sleep, ends every socket, closes the store. Calling it again waits for the same end. */
-  close(): Promise<void>
+  /**
+   * Drains and ends this POP: `process.once("SIGTERM", () => void pop.close())`. It takes no new clients and is not ready any more; asks its
+   * clients to go elsewhere, spread over `limits.goAwaySpreadMs`, and serves them until they have gone; hands actors that are still in use
+   * to other POPs and puts the rest to sleep; then ends every socket and closes the store. `drainMs` (default `limits.closeMsMax`) bounds
+   * the part before sleep; 0 leaves it out. Calling it again waits for the same end.
+   */
+  close(options?: { readonly drainMs?: number }): Promise<void>
   [Symbol.asyncDispose](): Promise<void>
 }
 
@@ -96,15 +101,15 @@ export async function createPop<D>(options: PopOptions<D>): Promise<Pop<D>> {
     (error: unknown) => events({ type: "pop.start-failed", pop: identity.pop, error }),
   )
   let closing: Promise<void> | undefined
-  const close = async (): Promise<void> => {
+  const close = async (how?: { readonly drainMs?: number }): Promise<void> => {
     front.shut()
-    await node.stop()
+    await node.stop(how)
     await settled
     await front.close()
     await store.close()
     events({ type: "pop.stopped", pop: identity.pop })
   }
-  const closeOnce = (): Promise<void> => (closing ??= close())
+  const closeOnce = (how?: { readonly drainMs?: number }): Promise<void> => (closing ??= close(how))
 
   // With peers, starting lasts until one is heard, and they may be waiting for this one to listen.
   if (peers.length === 0 || checked.alone)
@@ -128,7 +133,7 @@ export async function createPop<D>(options: PopOptions<D>): Promise<Pop<D>> {
     fetch: (request) => Promise.resolve(front.fetch(request)),
     ready: () => starting,
     close: closeOnce,
-    [Symbol.asyncDispose]: closeOnce,
+    [Symbol.asyncDispose]: () => closeOnce(),
   }
 }
 

@@ -31,9 +31,9 @@ interface AskError {
   readonly code?: string
 }
 
-/** What `start` returns: `close` drains and stops the POP; the process exits after it. */
+/** What `start` returns: `close` drains and stops the POP (`drainMs: 0`: stops it at once); the process exits after it. */
 export interface RunningPop {
-  close(): Promise<void>
+  close(options?: { readonly drainMs?: number }): Promise<void>
   /** Answers `Cluster.ask`: whatever the one who started the cluster and this POP's module agree on, in plain JSON. */
   answer?(what: unknown): unknown
 }
@@ -46,9 +46,9 @@ export function servePop(start: (config: PopProcessConfig) => Promise<RunningPop
     new Promise((resolve) => process.send?.(message, undefined, undefined, () => resolve()))
   let pop: Promise<RunningPop> | undefined
 
-  const stop = async (): Promise<void> => {
+  const stop = async (drainMs?: number): Promise<void> => {
     try {
-      await (await pop)?.close()
+      await (await pop)?.close(drainMs === undefined ? undefined : { drainMs })
       process.exit(0)
     } catch (cause) {
       process.stderr.write(`${String(cause instanceof Error ? cause.stack : cause)}\n`)
@@ -81,11 +81,14 @@ export function servePop(start: (config: PopProcessConfig) => Promise<RunningPop
   }
 
   // A terminal's interrupt reaches the whole group: the parent decides the order in which its POPs stop.
-  for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(signal, () => undefined)
+  for (const signal of ["SIGINT", "SIGHUP"] as const) process.on(signal, () => undefined)
+  // Somebody means this POP alone.
+  process.on("SIGTERM", () => void stop())
   process.on("disconnect", () => process.exit(0))
   process.on("message", (message: ToPop) => {
     if (message.t === "start" && pop === undefined) void run(message.config)
-    else if (message.t === "stop") void stop()
+    // All of them stop: there is nobody to hand anything to.
+    else if (message.t === "stop") void stop(0)
     else if (message.t === "ask") void answer(message.id, message.what)
   })
 }

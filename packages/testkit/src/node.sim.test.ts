@@ -65,6 +65,7 @@ test("C19, C20, C24: G1–G5, G8 and G10 hold after every step of 100 seeds unde
     ...messages.map((message) => `mesh message: ${message}`),
     ...tickets.map((kind) => `ticket: ${kind}`),
     "operator: moves done",
+    "operator: drains",
     "sessions that kept their attach",
     ...["new", "replay", "snapshot"].map((how) => `resumed: ${how}`),
   ]

@@ -320,6 +320,10 @@ class Run {
         )
         if (owned.length === 0) return
         const { pop, actor } = random.pick(owned)
+        if (random.happens(0.1)) {
+          this.#drain(pop, random.between(100, 3_000))
+          return
+        }
         const other = random.pick(this.#pops.filter((one) => one !== pop))
         if (pop.process?.state !== "alive") return
         const [name, key] = [actor.slice(0, actor.indexOf("/")), actor.slice(actor.indexOf("/") + 1)]
@@ -327,12 +331,33 @@ class Run {
           world.count("operator: moves")
           pop.node?.move([name, key], other.id).then(
             () => world.count("operator: moves done"),
-            () => world.count("operator: moves that failed"),
+            (error: { code?: string }) => world.count(`operator: moves that failed: ${error.code ?? ""}`),
           )
         })
       })
     }
     next()
+  }
+
+  /** A POP is closed as for a deploy, and comes back. */
+  #drain(pop: Pop, downMs: number): void {
+    const world = this.#world
+    const { process, node } = pop
+    if (process?.state !== "alive" || node?.serving() !== true) return
+    const again = (): void => {
+      // It may have crashed while it drained, and been started again since.
+      if (pop.process === process) this.#cluster.crash(pop.id, false)
+      world.plan(this.#operator, downMs, "world", `${pop.id} is back`, () => {
+        if (!pop.up) this.#cluster.start(pop.id)
+      })
+    }
+    world.plan(process, 0, "world", `${pop.id} drains`, () => {
+      world.count("operator: drains")
+      node.stop().then(
+        () => world.plan(this.#operator, 0, "world", `${pop.id} has drained`, again),
+        (error: unknown) => world.found(error instanceof Error ? error : new Error(String(error))),
+      )
+    })
   }
 
   /** Steps until `done`, or until something was found; past `withinMs` that is a finding itself. */
