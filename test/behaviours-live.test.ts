@@ -195,6 +195,32 @@ behaviour(
   },
 )
 
+behaviour(
+  "a copy goes ahead also to who asked a POP with only a pointer, and asked no further: the owner is pulled from as soon as it is there (C20, C27)",
+  { pops: [3], limits: { ...patientLimits, precopyBytesMin: 10_000, followQuietMs: 1 } },
+  async (world) => {
+    const key = "forwarded~nrt"
+    const ledger = world.client("alice").ledger.get(key)
+    await ledger.put(filler(50_000))
+    await ledger.add("before")
+    assert.equal((await world.seat("bos").record(`ledger/${key}`))?.k, "OWNED")
+    const granted = world.tap.seen(({ t, to }) => t === "GRANT" && to === "fra")
+    // Nobody told fra of bos: it asks the home, which forwards.
+    const reader = world.client("bob", world.seat("fra")).ledger.get(key)
+    await within(5_000, "a call at fra", reader.add("at fra"))
+    const { head } = await within(5_000, "the grant", granted)
+    assert.equal(typeof head["base"], "string", "the copy that went ahead is used")
+    const ahead = world.tap.notes.filter(({ t, to }) => t === "PRECOPY" && to === "fra")
+    assert.equal(ahead.length, 1)
+    const pulls = world.tap.notes.filter(({ t, from }) => t === "PULL" && from === "fra")
+    assert.deepEqual(
+      pulls.map(({ to }) => to),
+      ["nrt", "bos"],
+    )
+    assert.deepEqual(await ledger.query.ids(), ["before", "at fra"])
+  },
+)
+
 for (const dies of ["bos", "fra"])
   behaviour(
     `C19 a process that dies while a copy is under way (${dies}) loses nothing, and the actor moves when it is back`,

@@ -110,7 +110,7 @@ export type HandInput =
   | { readonly type: "sealed"; readonly answer: Pointed | { readonly kind: "grant" } }
   /** The actor was not sealed (it is too large, or cannot be written down); `e`: its activation goes on. */
   | { readonly type: "kept"; readonly e: number | undefined; readonly err: WireError }
-  /** The copy that the asked owner sent ahead is complete. */
+  /** The copy that the owner, `from`, sent ahead is complete. It need not be who was asked: that one forwarded. */
   | { readonly type: "precopied"; readonly nonce: string; readonly from: string; readonly have: string }
   | { readonly type: "drained" }
   | { readonly type: "grant"; readonly from: string; readonly e: number }
@@ -284,8 +284,8 @@ function decide(s: HandState, i: HandInput, v: HandView): HandStep {
       return redirect(s, i.pull, i.answer, v)
 
     case "precopied": {
-      if (p.at !== "asking" || p.ask.nonce !== i.nonce || p.ask.pop !== i.from) return to(s, p)
-      const ask: Ask = { ...p.ask, have: i.have }
+      if (p.at !== "asking" || p.ask.nonce !== i.nonce) return to(s, p)
+      const ask: Ask = { ...p.ask, pop: i.from, have: i.have }
       return to(s, { at: "asking", ask }, [{ type: "ask", ask, via: undefined }])
     }
 

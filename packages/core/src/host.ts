@@ -873,12 +873,12 @@ export class Host {
     )
   }
 
-  /** The copy that this POP asked for is on its way, ahead of the grant. */
+  /** The copy that this POP asked for is on its way, ahead of the grant; from the owner, whoever was asked and forwarded. */
   #precopied(from: string, m: Extract<MeshMessage, { t: "PRECOPY" }>): void {
     const slot = this.#slots.get(m.actor)
     const waits = (): boolean => {
       const phase = slot?.state.phase
-      return phase?.at === "asking" && phase.ask.nonce === m.nonce && phase.ask.pop === from
+      return phase?.at === "asking" && phase.ask.nonce === m.nonce
     }
     if (!slot || !waits()) return
     this.#extend(slot)
