@@ -74,6 +74,33 @@ behaviour(
   },
 )
 
+behaviour(
+  "what a client acknowledges while its actor is sealed counts where the actor goes: its window is open there, and nobody is told to attach again (C12, C14)",
+  { pops: [3], limits: { ...patientLimits, repliesPerSessionMax: 4 } },
+  async (world) => {
+    const bos = world.seat("bos")
+    const key = "acked~bos"
+    const typist = await world.session("typist")
+    await typist.attach(["ledger", key])
+    for (const c of [1, 2, 3]) {
+      typist.call(c, "add", `a${c}`)
+      await typist.reply(c)
+    }
+    const seal = bos.store.hold({ op: "pull", actor: `ledger/${key}`, at: "before" })
+    const moved = bos.pop.move(["ledger", key], "fra")
+    await within(5_000, "the seal", seal.reached)
+    typist.raw.send({ t: "ack", ch: 1, c: 3, r: 0 })
+    await typist.raw.flushed()
+    seal.pass()
+    await within(10_000, "the move", moved)
+    // Four more than were acknowledged.
+    for (const c of [4, 5, 6, 7]) typist.call(c, "add", `a${c}`)
+    for (const c of [4, 5, 6, 7]) assert.equal((await typist.reply(c)).err, undefined)
+    assert.equal(typist.raw.all("detached").length, 0)
+    assert.equal(typist.raw.all("attached").length, 1)
+  },
+)
+
 function until(what: () => boolean): Promise<void> {
   return new Promise((resolve) => {
     const look = (): void => {

@@ -45,6 +45,8 @@ export class HostAttach implements Attached {
   sent = 0
   ready = false
   queued = 0
+  /** The client has said that it has the replies up to this call, here or at its attach. */
+  acked: number
   queue: SessionFrame[] = []
   /** Where it is relayed to. */
   relay: { readonly pop: string; readonly id: number } | undefined
@@ -58,6 +60,7 @@ export class HostAttach implements Attached {
     this.mintedAt = request.mintedAt
     this.ch = request.body.ch
     this.live = request.body.live
+    this.acked = request.body.acked
   }
 
   get open(): boolean {
@@ -71,7 +74,7 @@ export class HostAttach implements Attached {
   /** What the client would send to attach again, had it lost nothing: for the relay that goes on with this attach elsewhere. */
   resumption(): AttachBody {
     const { actor } = this.request.body
-    return { ch: this.ch, actor, sid: this.sid, pos: this.sent, acked: 0, live: this.live, stay: true }
+    return { ch: this.ch, actor, sid: this.sid, pos: this.sent, acked: this.acked, live: this.live, stay: true }
   }
 
   end(error: SojournError): void {

@@ -148,6 +148,8 @@ export class Host {
   receive(att: HostAttach, frame: SessionFrame): void {
     const slot = this.#slots.get(att.request.actor)
     if (!slot || att.status === "ended" || att.status === "refused") return
+    // Also where no activation hears it: the client counts on having said it, and says it once.
+    if (frame.t === "ack") att.acked = Math.max(att.acked, frame.c)
     if (att.status === "relayed") {
       this.#relays.forward(att, frame)
       return
@@ -243,7 +245,12 @@ export class Host {
       if (att.status === "waiting") {
         att.status = "local"
         try {
-          activation.attach(att, att.request.body, att.request.ticket?.revision, att.request.seen)
+          activation.attach(
+            att,
+            { ...att.request.body, acked: att.acked },
+            att.request.ticket?.revision,
+            att.request.seen,
+          )
         } catch (error) {
           // A refusal is a read: until the activation is proved to hold the owner's state, it may be the activation that is wrong
           // (a grant that came late, another process's actor).
