@@ -16,10 +16,19 @@ import {
 import type { ErasedDefinition } from "./actor.ts"
 import { parseAddress } from "./address.ts"
 import type { SessionFrame } from "./attach.ts"
+import {
+  alarmChars,
+  applyAlarmChanges,
+  nextAlarm,
+  postponed,
+  type AlarmChange,
+  type Alarms,
+  type StoredAlarm,
+} from "./alarms.ts"
 import { OutputGate } from "./gate.ts"
 import { encodeEntry, encodeSnapshot, type Entry, type Loaded, type StoredReply } from "./journal.ts"
 import type { Limits } from "./limits.ts"
-import { isServer, type Principal } from "./mesh-messages.ts"
+import { isServer, serverPrefix, type Principal } from "./mesh-messages.ts"
 import type { Chance, Clock, EventSink, Primitives, Undo } from "./ports.ts"
 import { SessionTable, type Session } from "./sessions.ts"
 import type { Compacted, Grant, Store } from "./store.ts"
@@ -90,6 +99,8 @@ export interface ActivationPorts {
   installed(bytes: number, ms: number): void
   /** The grant was a repetition: this POP had installed that epoch before. */
   installIgnored(): void
+  /** Durable: the next alarm is due at `due`; undefined: none is set. */
+  alarmsChanged(due: number | undefined): void
   /** The activation is over because of `error`; memory may be dropped. Called at most once. */
   dropped(error: SojournError): void
 }
@@ -97,6 +108,8 @@ export interface ActivationPorts {
 type Item =
   | { readonly kind: "call"; readonly att: Attached; readonly session: Session; readonly call: CallBody }
   | { readonly kind: "query"; readonly att: Attached; readonly session: Session; readonly query: QueryBody }
+  /** Whichever alarm is due when its turn comes; at most one waits, so that alarms and calls take turns. */
+  | { readonly kind: "alarm" }
 
 interface Snapshot {
   readonly bytes: Uint8Array
@@ -107,6 +120,24 @@ interface Outcome {
   readonly value: unknown
   readonly error: unknown
   readonly failed: boolean
+}
+
+/** What a turn that held leaves. */
+interface Held {
+  readonly next: unknown
+  readonly patches: Encoded | undefined
+  readonly events: readonly (readonly [string, Encoded])[]
+  readonly alarms: readonly AlarmChange[]
+  readonly moveTo: string | undefined
+}
+
+/** Its part of the entry; empty: it changed nothing. */
+function changesOf({ patches, events, alarms }: Held): Pick<Entry, "p" | "ev" | "al"> {
+  return {
+    ...(patches === undefined ? {} : { p: patches }),
+    ...(events.length === 0 ? {} : { ev: events }),
+    ...(alarms.length === 0 ? {} : { al: alarms }),
+  }
 }
 
 export class Activation {
@@ -129,6 +160,9 @@ export class Activation {
   #mailbox: Item[] = []
   /** What waited in the mailbox when the input closed. */
   #unrun: Item[] = []
+  #alarms: Alarms
+  /** The alarms have changed since the last write began. */
+  #alarmsChanged = false
   #running: Turn | undefined
   #runningCall: { readonly sid: string; readonly c: number } | undefined
   #dropped = false
@@ -163,6 +197,7 @@ export class Activation {
     this.#grant = owner.grant ? { grant: owner.grant, home: owner.home } : undefined
     this.#sessions = new SessionTable(loaded.sessions.values(), ports.limits, () => this.#attachedIds())
     this.#tail = new Tail(loaded.tail, loaded.positions, ports.limits)
+    this.#alarms = loaded.alarms
     this.#snapshotBytes = loaded.snapshotBytes
     this.#snapshotRevision = loaded.revision - loaded.journalEntries
     this.#journalBytes = loaded.journalBytes
@@ -212,7 +247,21 @@ export class Activation {
 
   /** Starts the first write, if there is one: the install, or a new actor's initial state. */
   begin(): void {
+    this.ring()
     this.#pump()
+  }
+
+  /** Runs what is due of its alarms, each in a turn of its own. */
+  ring(): void {
+    if (this.#closed || this.#dueAlarm() === undefined) return
+    this.lastUsed = this.#ports.clock.mono()
+    if (!this.#mailbox.some(({ kind }) => kind === "alarm")) this.#mailbox.push({ kind: "alarm" })
+    this.#run()
+  }
+
+  #dueAlarm(): StoredAlarm | undefined {
+    const next = nextAlarm(this.#alarms)
+    return next && next.at <= this.#ports.clock.now() ? next : undefined
   }
 
   /**
@@ -388,7 +437,7 @@ export class Activation {
   /** What this session had in the mailbox of a drained activation, in its order. */
   unrun(att: Attached): SessionFrame[] {
     return this.#unrun.flatMap((item): SessionFrame[] => {
-      if (item.att !== att) return []
+      if (item.kind === "alarm" || item.att !== att) return []
       const { ch } = att
       return [item.kind === "call" ? { t: "call", ch, ...item.call } : { t: "query", ch, ...item.query }]
     })
@@ -407,6 +456,7 @@ export class Activation {
     if (this.#dropped) return
     this.#closed = false
     this.#mailbox.unshift(...this.#unrun.splice(0))
+    this.ring()
     this.#run()
   }
 
@@ -457,7 +507,8 @@ export class Activation {
     while (!this.#running && !this.#closed && this.#pending.length < this.#ports.limits.pendingTurnsMax) {
       const item = this.#mailbox.shift()
       if (item === undefined) break
-      if (item.kind === "call") this.#turn(item.att, item.session, item.call)
+      if (item.kind === "alarm") this.#alarmTurn()
+      else if (item.kind === "call") this.#turn(item.att, item.session, item.call)
       else this.#answer(item.att, item.session, item.query)
     }
     this.#pump()
@@ -492,18 +543,65 @@ export class Activation {
       this.drop(new SojournError("INVARIANT", `call ${call.c} of ${session.id} would run after call ${session.last}`))
       return
     }
-    const turn = new Turn(this.#def, this.#state, this.#ports.pops)
-    this.#running = turn
+    const turn = this.#newTurn()
     this.#runningCall = { sid: session.id, c: call.c }
+    this.#runTurn(
+      turn,
+      call.a,
+      () => turn.run(call, att.who, this.#readContext(att.who)),
+      (outcome) => {
+        this.#runningCall = undefined
+        this.#endTurn(att, session, call, turn, outcome)
+      },
+    )
+  }
+
+  /** The alarm that is due, if it still is: an action may have taken it away or set it to another time meanwhile. */
+  #alarmTurn(): void {
+    const alarm = this.#dueAlarm()
+    if (!alarm) return
+    const turn = this.#newTurn(alarm)
+    this.#runTurn(
+      turn,
+      alarm.n,
+      () => turn.ring(alarm, this.#readContext({ id: `${serverPrefix}${this.#ports.pop}` })),
+      (outcome) => {
+        this.#endAlarmTurn(alarm, turn, outcome)
+        this.ring()
+      },
+      (error) => {
+        this.#alarmFailed(alarm, error)
+      },
+    )
+  }
+
+  #newTurn(fired?: StoredAlarm): Turn {
+    const { pops, clock, limits } = this.#ports
+    return new Turn(this.#def, this.#state, pops, {
+      set: this.#alarms,
+      now: clock.now(),
+      limits,
+      ...(fired && { fired }),
+    })
+  }
+
+  /** `ended` is told how the turn came out, `gone` that it did not end and the activation is about to be dropped. */
+  #runTurn(
+    turn: Turn,
+    what: string,
+    run: () => unknown,
+    ended: (outcome: Outcome) => void,
+    gone?: (error: SojournError) => void,
+  ): void {
+    this.#running = turn
     const finish = (outcome: Outcome): void => {
       if (this.#dropped || this.#running !== turn) return
       this.#running = undefined
-      this.#runningCall = undefined
-      this.#endTurn(att, session, call, turn, outcome)
+      ended(outcome)
     }
     let result: unknown
     try {
-      result = turn.run(call, att.who, this.#readContext(att.who))
+      result = run()
     } catch (error) {
       finish({ failed: true, error, value: undefined })
       return
@@ -514,8 +612,12 @@ export class Activation {
     }
     const { clock, limits } = this.#ports
     const undo = clock.after(limits.turnMsMax, () => {
-      const late = `the turn ${call.a} of ${this.#id} did not end within limits.turnMsMax (${limits.turnMsMax} ms)`
-      this.drop(new SojournError("UNKNOWN_OUTCOME", late))
+      const late = new SojournError(
+        "UNKNOWN_OUTCOME",
+        `the turn ${what} of ${this.#id} did not end within limits.turnMsMax (${limits.turnMsMax} ms)`,
+      )
+      gone?.(late)
+      this.drop(late)
     })
     const settled = (outcome: Outcome): void => {
       undo()
@@ -538,24 +640,11 @@ export class Activation {
     const r = this.#revision + 1
     const now = clock.now()
     let reply: StoredReply
-    let next = this.#state
-    let encodedPatches: Encoded | undefined
-    let events: readonly (readonly [string, Encoded])[] = []
-    let moveTo: string | undefined
+    let held: Held = { next: this.#state, events: [], alarms: [], patches: undefined, moveTo: undefined }
     try {
       if (outcome.failed) throw outcome.error
       const ok = capture(outcome.value)
-      const taken = turn.take()
-      assertLeavesUntouched(this.#tree)
-      if (taken.patches.length > 0) {
-        checkPatches(taken.next, taken.patches, this.#tree)
-        encodedPatches = codec.encode(taken.patches)
-        // Not the draft's own result: what is in memory is what the journal and every client make of these patches, to the order of keys.
-        next = applyPatches(this.#state, taken.patches)
-        rememberPatches(next, taken.patches, this.#tree)
-      }
-      events = taken.emitted
-      moveTo = taken.moveTo
+      held = this.#take(turn)
       reply = { r, ok }
     } catch (error) {
       // A leaf changed in place cannot be rolled back in memory: the activation goes, and with it the change.
@@ -563,12 +652,11 @@ export class Activation {
         this.drop(error instanceof SojournError ? error : new SojournError("BAD_STATE", undefined, { cause: error }))
         return
       }
-      encodedPatches = undefined
-      events = []
-      next = this.#state
       reply = { r, err: this.#wireError(error, call.a) }
     }
-    if (reply.err === undefined && encodedPatches === undefined && events.length === 0) {
+    const { moveTo } = held
+    const made = changesOf(held)
+    if (reply.err === undefined && Object.keys(made).length === 0) {
       // Nothing changed: no write. The reply is a read; its number rides in the session's next entry.
       const read: StoredReply = { ...reply, r: this.#revision }
       this.#sessions.applied(session, call.c, read, now)
@@ -582,33 +670,92 @@ export class Activation {
     const entry: Entry = {
       r,
       t: now,
-      ...(encodedPatches === undefined ? {} : { p: encodedPatches }),
-      ...(events.length === 0 ? {} : { ev: events }),
+      ...made,
       s: [this.#sessions.update(session)],
     }
     const bytes = encodeEntry(entry, this.#ports.primitives)
-    const refused = this.#refusal(bytes.length, next)
+    const alarms = applyAlarmChanges(this.#alarms, held.alarms)
+    const refused = this.#refusal(bytes.length, held.next, alarms)
     if (refused) {
       const replaced: StoredReply = { r, err: refused.toWire() }
       session.replies.set(call.c, replaced)
-      const { p: _p, ev: _ev, ...rest } = entry
+      const { p: _p, ev: _ev, al: _al, ...rest } = entry
       this.#append({ ...rest, s: [{ ...(entry.s?.[0] ?? this.#sessions.update(session)), y: [[call.c, replaced]] }] })
       this.#holdReply(att, call.c, replaced)
       return
     }
+    this.#commit(entry, bytes, held, alarms)
+    this.#holdReply(att, call.c, reply)
+    this.#holdMove(r, moveTo)
+  }
+
+  /** Commits what the handler did together with the alarm's removal, or, where it failed, the alarm's next time. */
+  #endAlarmTurn(alarm: StoredAlarm, turn: Turn, outcome: Outcome): void {
+    const head = { r: this.#revision + 1, t: this.#ports.clock.now() }
+    try {
+      if (outcome.failed) throw outcome.error
+      const held = this.#take(turn)
+      const entry: Entry = { ...head, ...changesOf(held) }
+      const bytes = encodeEntry(entry, this.#ports.primitives)
+      const alarms = applyAlarmChanges(this.#alarms, held.alarms)
+      const refused = this.#refusal(bytes.length, held.next, alarms)
+      if (refused) throw refused
+      this.#commit(entry, bytes, held, alarms)
+      this.#holdMove(head.r, held.moveTo)
+    } catch (error) {
+      this.#alarmFailed(alarm, error)
+      if (!this.#leavesIntact()) {
+        this.drop(error instanceof SojournError ? error : new SojournError("BAD_STATE", undefined, { cause: error }))
+        return
+      }
+      const al = [postponed(alarm, head.t, this.#ports.limits)]
+      const entry: Entry = { ...head, al }
+      this.#setAlarms(applyAlarmChanges(this.#alarms, al))
+      this.#append(entry)
+    }
+  }
+
+  #alarmFailed(alarm: StoredAlarm, error: unknown): void {
+    this.#report("alarm.failed", error, { alarm: alarm.n, id: alarm.i ?? "", attempt: (alarm.k ?? 0) + 1 })
+  }
+
+  /** What a turn that held leaves. Throws where it may not commit; memory is then as before, but for the leaves (`#leavesIntact`). */
+  #take(turn: Turn): Held {
+    const taken = turn.take()
+    assertLeavesUntouched(this.#tree)
+    let next = this.#state
+    let patches: Encoded | undefined
+    if (taken.patches.length > 0) {
+      checkPatches(taken.next, taken.patches, this.#tree)
+      patches = codec.encode(taken.patches)
+      // Not the draft's own result: what is in memory is what the journal and every client make of these patches, to the order of keys.
+      next = applyPatches(this.#state, taken.patches)
+      rememberPatches(next, taken.patches, this.#tree)
+    }
+    return { next, patches, events: taken.emitted, alarms: taken.alarms, moveTo: taken.moveTo }
+  }
+
+  #commit(entry: Entry, bytes: Uint8Array, { next }: Held, alarms: Alarms): void {
     this.#state = next
+    this.#setAlarms(alarms)
     this.#append(entry, bytes)
     if (entry.ev || entry.p)
-      this.#gate.holdWrite(r, () => {
+      this.#gate.holdWrite(entry.r, () => {
         for (const one of this.#ports.attached()) this.#sendEntry(one, entry)
       })
-    this.#holdReply(att, call.c, reply)
-    if (moveTo !== undefined) {
-      const to = moveTo
+  }
+
+  #setAlarms(alarms: Alarms): void {
+    if (alarms === this.#alarms) return
+    this.#alarms = alarms
+    this.#alarmsChanged = true
+  }
+
+  #holdMove(r: number, to: string | undefined): void {
+    if (to !== undefined)
       this.#gate.holdWrite(r, () => {
         this.#ports.moveTo(to)
       })
-    }
   }
 
   #leavesIntact(): boolean {
@@ -621,7 +768,7 @@ export class Activation {
   }
 
   /** Why a turn whose entry is this large cannot commit. Cheap until the journal could matter; then the next state is measured. */
-  #refusal(bytes: number, next: unknown): SojournError | undefined {
+  #refusal(bytes: number, next: unknown, alarms: Alarms): SojournError | undefined {
     const { snapshotBytesMax, outputCharsMax } = this.#ports.limits
     if (bytes > outputCharsMax)
       return new SojournError(
@@ -629,7 +776,7 @@ export class Activation {
         `the turn wrote ${bytes} bytes of patches, events and reply; limits.outputCharsMax is ${outputCharsMax}`,
       )
     if (this.#snapshotBytes + this.#journalBytes + bytes <= snapshotBytesMax) return undefined
-    const measured = JSON.stringify(codec.encode(next)).length
+    const measured = JSON.stringify(codec.encode(next)).length + alarmChars(alarms)
     if (measured <= snapshotBytesMax) return undefined
     return new SojournError(
       "SNAPSHOT_TOO_LARGE",
@@ -803,6 +950,10 @@ export class Activation {
             `${this.#hash} ${revision} ${entries.map((bytes) => `${bytes.length}:${primitives.checksum(bytes)}`).join(" ")}`,
           )
     this.#hash = h
+    // Told with every install as well: a grant from a peer that keeps no such time has none.
+    const due = this.#alarmsChanged || this.#grant ? (nextAlarm(this.#alarms)?.at ?? null) : undefined
+    this.#alarmsChanged = false
+    const write = { entries, h, ...(due === undefined ? {} : { due }) }
     const proof = this.#gate.begin()
     const compactTo =
       this.#journalEntries >= limits.journalEntriesMax ||
@@ -815,6 +966,7 @@ export class Activation {
       if (this.#dropped) return
       if (compactTo) this.#compact(compactTo, revision)
       this.#gate.proved(proof, revision)
+      if (due !== undefined) this.#ports.alarmsChanged(due ?? undefined)
       this.#run()
     }
     const failed = (cause: unknown): void => {
@@ -823,7 +975,7 @@ export class Activation {
     if (this.#grant) {
       const { grant, home } = this.#grant
       const from = clock.mono()
-      store.install(this.#id, home, grant, { entries, h }).then((answer) => {
+      store.install(this.#id, home, grant, write).then((answer) => {
         if (this.#dropped) return
         if (answer.kind === "ignored") {
           this.#ports.installIgnored()
@@ -840,7 +992,7 @@ export class Activation {
       }, failed)
       return
     }
-    store.commit(this.#id, fence, { entries, h }).then((answer) => {
+    store.commit(this.#id, fence, write).then((answer) => {
       if (answer.kind !== "fenced") {
         done()
         return
@@ -879,6 +1031,7 @@ export class Activation {
         revision: this.#revision,
         state: this.#state,
         sessions: this.#sessions.records(),
+        alarms: this.#alarms,
         ...this.#tail.unacknowledged(this.#attachedIds(), this.#ports.clock.now()),
       },
       this.#ports.primitives,

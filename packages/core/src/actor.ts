@@ -1,4 +1,5 @@
 import type { StandardSchemaV1 } from "@standard-schema/spec"
+import type { AlarmWhen } from "./alarms.ts"
 import type { Principal } from "./mesh-messages.ts"
 
 /** An event's payload type, carried by `event<T>()` for inference alone. */
@@ -31,8 +32,32 @@ export interface ReadContext<S> {
   random(): number
 }
 
+/** What the handler of each alarm is given; unknown: its handler takes nothing, or it is not known here which alarms there are. */
+export type AlarmPayloads = Readonly<Record<string, unknown>>
+
+/** Sets and takes away the actor's alarms. What it does commits with the turn, and is rolled back with it. */
+export interface AlarmSetter<P> {
+  /**
+   * Runs the handler `name` at a time (ms since 1970) or so long after the turn began, in a turn of its own: at least once, its effects exactly
+   * once, wherever the actor is by then, also if it sleeps or its node was down when the time came. A time that has passed is now. One
+   * that throws is run again after a growing pause (`limits.alarmRetryMs`) until it does not, or is cancelled.
+   *
+   * There is one alarm of each name and id: a second `set` replaces it. Throws ALARMS_FULL at `limits.alarmsPerActorMax`, and where the
+   * payload is over `limits.alarmPayloadCharsMax`.
+   */
+  set<K extends keyof P & string>(
+    name: K,
+    when: AlarmWhen,
+    ...rest: unknown extends P[K]
+      ? [payload?: unknown, options?: { readonly id?: string }]
+      : [payload: P[K], options?: { readonly id?: string }]
+  ): void
+  /** Whether there was one to take away. */
+  cancel(name: keyof P & string, id?: string): boolean
+}
+
 /** What an action sees. `state` is a draft: mutate it; a throw rolls everything back. */
-export interface ActionContext<S, E extends EventTypes> extends Omit<ReadContext<S>, "state"> {
+export interface ActionContext<S, E extends EventTypes, P = AlarmPayloads> extends Omit<ReadContext<S>, "state"> {
   readonly state: S
   /** Sends an event to every attached client that may see it, once this turn is durable. */
   broadcast<K extends keyof E & string>(
@@ -44,13 +69,19 @@ export interface ActionContext<S, E extends EventTypes> extends Omit<ReadContext
    * other POP may be out of reach, and then the actor stays. Throws a RangeError where no such POP is configured.
    */
   moveTo(pop: string): void
+  readonly alarms: AlarmSetter<P>
   /** Aborted when the turn is given up (deadline, shutdown); the turn then leaves nothing. */
   readonly signal: AbortSignal
 }
 
-export type Actions<S, E extends EventTypes> = Readonly<
-  Record<string, (c: ActionContext<S, E>, ...args: never[]) => unknown>
+export type Actions<S, E extends EventTypes, P = AlarmPayloads> = Readonly<
+  Record<string, (c: ActionContext<S, E, P>, ...args: never[]) => unknown>
 >
+/** `who` is this POP: nobody called. */
+export type AlarmHandlers<S, E extends EventTypes, P> = {
+  // A method's parameters are bivariant: a handler that stands behind the actions, too late for them to know it, is accepted as well.
+  readonly [K in keyof P]: { run(c: ActionContext<S, E>, payload: P[K]): unknown }["run"]
+}
 export type Queries<S> = Readonly<Record<string, (c: ReadContext<S>, ...args: never[]) => unknown>>
 
 export interface ActorDefinition<
@@ -66,6 +97,11 @@ export interface ActorDefinition<
   /** Read-only, never journaled; run between turns. */
   readonly queries?: Q
   readonly events?: E
+  /**
+   * What runs when an alarm is due that an action set (`c.alarms.set`): an exclusive turn like an action, with what was given as payload.
+   * Written before `actions`, so that their `c.alarms` knows the names.
+   */
+  readonly alarms?: Readonly<Record<string, (...args: never[]) => unknown>>
   /** Validators of an action's arguments (as one array), by the Standard Schema interface. Refusal: BAD_INPUT. */
   readonly input?: { readonly [K in keyof A]?: StandardSchemaV1 }
   /**
@@ -83,13 +119,16 @@ export interface ActorDefinition<
  */
 export function actor<
   S,
-  A extends Actions<S, E>,
+  // What `c` is comes from `Actions` below: a constraint here would fix the alarms' types before they are known.
+  A extends Readonly<Record<string, (c: never, ...args: never[]) => unknown>>,
   Q extends Queries<S>,
+  P extends AlarmPayloads,
   E extends EventTypes = Readonly<Record<never, never>>,
 >(definition: {
   readonly state: () => S
   readonly events?: E
-  readonly actions?: A
+  readonly alarms?: AlarmHandlers<S, E, P>
+  readonly actions?: A & Actions<S, E, P>
   readonly queries?: Q
   readonly input?: { readonly [K in keyof A]?: StandardSchemaV1 }
   readonly authorize?: (c: ReadContext<S>, who: Principal, what: string) => boolean | Promise<boolean>
@@ -105,6 +144,8 @@ export function actor<
       if (name.length > 64) throw new TypeError(`the name ${name.slice(0, 70)}… is over 64 characters`)
       seen.add(name)
     }
+  for (const name of Object.keys(definition.alarms ?? {}))
+    if (name.length > 64) throw new TypeError(`the name ${name.slice(0, 70)}… is over 64 characters`)
   return definition
 }
 
@@ -135,6 +176,7 @@ export interface ErasedDefinition {
   readonly queries?: Readonly<Record<string, (c: unknown, ...args: unknown[]) => unknown>>
   readonly events?: EventTypes
   readonly input?: Readonly<Record<string, StandardSchemaV1 | undefined>>
+  readonly alarms?: Readonly<Record<string, (c: unknown, ...args: unknown[]) => unknown>>
   readonly authorize?: (c: unknown, who: Principal, what: string) => boolean | Promise<boolean>
   readonly idleMs?: number
 }

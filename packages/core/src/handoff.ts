@@ -102,6 +102,8 @@ export type HandInput =
   | { readonly type: "need"; readonly want: Want }
   /** The owner asks to be pulled from: it drains, or its author or operator moves the actor. */
   | { readonly type: "offered"; readonly from: string; readonly e: number }
+  /** Alarms of the actor are due, as far as the store's index says: it is activated if this POP owns it, and never fetched for that. */
+  | { readonly type: "wake" }
   | { readonly type: "record"; readonly record: OwnershipRecord | undefined }
   | { readonly type: "claimed"; readonly e: number }
   | { readonly type: "pull"; readonly pull: Pull }
@@ -266,6 +268,9 @@ function decide(s: HandState, i: HandInput, v: HandView): HandStep {
       const want: Want = { relay: false, session: undefined, ticket: undefined, hint: undefined }
       return to(s, { at: "asking", ask }, [{ type: "ask", ask, via: undefined }], { want: merge(s.want, want) })
     }
+
+    case "wake":
+      return p.at === "rest" ? to(s, { at: "opening" }, [{ type: "peek" }]) : to(s, p)
 
     case "record":
       if (p.at !== "opening") return to(s, p)

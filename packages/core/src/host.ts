@@ -2,6 +2,7 @@ import { SojournError, type WireError } from "@sojourn/protocol"
 import { Activation, type Attached } from "./activation.ts"
 import { definitionOf, type App } from "./actor.ts"
 import { homeOf, parseAddress } from "./address.ts"
+import { AlarmClock } from "./alarm-clock.ts"
 import { Beliefs } from "./beliefs.ts"
 import { HostAttach, waitingFramesMax, type AttachRequest, type SessionFrame } from "./attach.ts"
 import { restState, step, type Ask, type HandEffect, type HandInput, type Pull } from "./handoff.ts"
@@ -55,6 +56,7 @@ export class Host {
   readonly #announcements: Resend
   readonly #offers: Offers
   readonly #transfers: Transfers
+  readonly #alarms: AlarmClock
   #stopped = false
   #leaving = false
 
@@ -102,6 +104,17 @@ export class Host {
         return stored?.record.k === "GRANTED" && stored.record.to === pop ? packBody(stored.body).bytes : undefined
       },
     })
+    this.#alarms = new AlarmClock({
+      store: options.store,
+      clock,
+      limits,
+      wake: (actor) => {
+        this.#wake(actor)
+      },
+      failed: (error) => {
+        options.events({ type: "store.failed", error })
+      },
+    })
     this.#announcements = new Resend(clock, limits, (actor, { to, e }) => {
       options.send(to, { t: "HOMEUPD", actor, e })
     })
@@ -118,7 +131,9 @@ export class Host {
       if (page.length < 1_000 || after === undefined) break
     }
     // It may have been stopped while it read.
-    if (!this.#stopped) this.#residents.start()
+    if (this.#stopped) return
+    this.#residents.start()
+    this.#alarms.start()
   }
 
   /** Activations in memory. */
@@ -190,6 +205,17 @@ export class Host {
         hint: undefined,
       },
     })
+  }
+
+  #wake(actor: string): void {
+    try {
+      const slot = this.#slot(actor)
+      if (slot.state.phase.at === "resident") slot.activation?.ring()
+      else this.#input(slot, { type: "wake" })
+    } catch (error) {
+      // A class that is set up here no more. The alarm stays.
+      this.#event("alarm.failed", actor, { error })
+    }
   }
 
   #need(slot: Slot, att: HostAttach): void {
@@ -444,6 +470,7 @@ export class Host {
       case "sleep":
         this.#endActivation(slot)
         this.#event("actor.slept", slot.id)
+        this.#alarms.slept(slot.id)
         return
       case "confirm":
         send(effect.to, { t: "CONFIRM", actor: slot.id, e: effect.e })
@@ -568,6 +595,9 @@ export class Host {
         this.#event("actor.arrived", slot.id, { epoch: activation.epoch, from, bytes, ms })
         slot.incoming = undefined
         this.#input(slot, { type: "installed", e: activation.epoch })
+      },
+      alarmsChanged: (due) => {
+        this.#alarms.changed(slot.id, due)
       },
       installIgnored: () => {
         this.#endActivation(slot)
@@ -738,6 +768,7 @@ export class Host {
         return
       }
       this.#event("actor.arrived", slot.id, { epoch: grant.e, from, bytes, ms: clock.mono() - from0 })
+      this.#alarms.changed(slot.id, answer.record.due)
       const { phase } = slot.state
       // Installed without an activation: settle at rest; whoever waits opens it from there.
       if (phase.at === "installing") slot.state = { ...slot.state, phase: { ...phase, activate: false } }
@@ -810,7 +841,7 @@ export class Host {
 
   #sendGrant(
     actor: string,
-    answer: { record: { to: string; e: number; v: number; h: string }; body: Body },
+    answer: { record: { to: string; e: number; v: number; h: string; due?: number }; body: Body },
     pull?: Pull,
     base?: string,
   ): void {
@@ -818,7 +849,12 @@ export class Host {
     const { sizes, bytes } = packBody(base === undefined ? answer.body : { ...answer.body, snapshot: undefined })
     this.#grants.add(actor, { to, e })
     const head = { t: "GRANT" as const, actor, e, v, h, hops: pull?.hops ?? 0, sizes }
-    const more = { ...(pull ? { nonce: pull.nonce } : {}), ...(base === undefined ? {} : { base }) }
+    const { due } = answer.record
+    const more = {
+      ...(due === undefined ? {} : { due }),
+      ...(pull ? { nonce: pull.nonce } : {}),
+      ...(base === undefined ? {} : { base }),
+    }
     if (bytes.length <= this.#o.limits.inlineBytesMax) {
       this.#o.send(to, { ...head, ...more }, bytes)
       return
@@ -957,7 +993,7 @@ export class Host {
       const staged = base?.staged ? { staged: base.loaded.revision } : {}
       slot.incoming = {
         from,
-        grant: { e: m.e, v: m.v, h: m.h, body, ...staged },
+        grant: { e: m.e, v: m.v, h: m.h, body, ...(m.due === undefined ? {} : { due: m.due }), ...staged },
         hops: m.hops,
         bytes: bytes.length,
         ahead: base?.loaded,
@@ -1169,6 +1205,7 @@ export class Host {
   /** Puts every actor to sleep, within `drainMsMax`. Clients are the gateway's to send away first. */
   async stop(): Promise<void> {
     this.#stopped = true
+    this.#alarms.stop()
     this.#residents.stop()
     await Promise.all(
       this.#residents.all().map(async ({ activation }) => {

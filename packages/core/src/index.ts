@@ -25,6 +25,7 @@ export { emptyBody, listLimitMax } from "./store.ts"
 export type {
   Body,
   Compacted,
+  Due,
   FirstWrite,
   Grant,
   Listed,
@@ -66,6 +67,7 @@ export type { MeshMessage, Principal } from "./mesh-messages.ts"
 
 // Defining actors.
 export { actor, event, setup } from "./actor.ts"
+export type { AlarmWhen } from "./alarms.ts"
 export type { ActionContext, ActorDefinition, ActorDefinitions, App, EventType, ReadContext } from "./actor.ts"
 export { ActorError, SojournError } from "@sojourn/protocol"
 

@@ -1,4 +1,5 @@
 import { SojournError, applyPatches, codec, type Encoded, type Patch, type WireError } from "@sojourn/protocol"
+import { applyAlarmChanges, type AlarmChange, type Alarms, type StoredAlarm } from "./alarms.ts"
 import type { Primitives } from "./ports.ts"
 import type { Body } from "./store.ts"
 
@@ -48,6 +49,8 @@ export interface Entry {
   readonly p?: Encoded
   readonly ev?: readonly (readonly [string, Encoded])[]
   readonly s?: readonly SessionRecord[]
+  /** Alarms that the turn set or took away; a fired alarm is taken away by the entry that has its effects. */
+  readonly al?: readonly AlarmChange[]
 }
 
 interface StoredSnapshot {
@@ -57,6 +60,8 @@ interface StoredSnapshot {
   readonly tail: readonly Entry[]
   /** How far each session's client was known to have come: id, revision, and when; bounds the tail that travels. */
   readonly po: readonly Position[]
+  /** Absent: none is set. */
+  readonly al?: readonly StoredAlarm[]
 }
 
 /** Session, revision that its client has acknowledged, and when that was known, ms since 1970. */
@@ -70,6 +75,7 @@ export interface Loaded {
   readonly sessions: Map<string, SessionRecord>
   readonly tail: Entry[]
   readonly positions: readonly Position[]
+  readonly alarms: Alarms
   readonly snapshotBytes: number
   readonly journalBytes: number
   readonly journalEntries: number
@@ -120,6 +126,7 @@ export function encodeSnapshot(
     sessions: Iterable<SessionRecord>
     tail: readonly Entry[]
     positions: readonly Position[]
+    alarms?: Alarms
   },
   primitives: Primitives,
 ): Uint8Array {
@@ -129,6 +136,7 @@ export function encodeSnapshot(
     se: [...snapshot.sessions],
     tail: snapshot.tail,
     po: snapshot.positions,
+    ...(snapshot.alarms && snapshot.alarms.size > 0 ? { al: [...snapshot.alarms.values()] } : {}),
   }
   return seal(2, JSON.stringify(stored), primitives)
 }
@@ -151,6 +159,7 @@ export function readSnapshot(actor: string, snapshot: Uint8Array | undefined, pr
     sessions: new Map<string, SessionRecord>(),
     tail: [] as Entry[],
     positions: [] as readonly Position[],
+    alarms: new Map() as Alarms,
     snapshotBytes: snapshot?.length ?? 0,
     journalBytes: 0,
     journalEntries: 0,
@@ -163,6 +172,7 @@ export function readSnapshot(actor: string, snapshot: Uint8Array | undefined, pr
   for (const record of stored.se) loaded.sessions.set(record.id, record)
   loaded.tail.push(...stored.tail)
   loaded.positions = stored.po
+  loaded.alarms = applyAlarmChanges(loaded.alarms, stored.al ?? [])
   return loaded
 }
 
@@ -183,6 +193,7 @@ export function readBody(actor: string, body: Body, revision: number, primitives
     if (entry.i !== undefined) loaded.state = codec.decode(entry.i)
     if (entry.p !== undefined) loaded.state = applyPatches(loaded.state, codec.decode(entry.p) as readonly Patch[])
     mergeSessions(loaded.sessions, entry)
+    loaded.alarms = applyAlarmChanges(loaded.alarms, entry.al ?? [])
     loaded.tail.push(entry)
     loaded.revision = entry.r
     loaded.fresh = false

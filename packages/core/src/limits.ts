@@ -30,6 +30,16 @@ export const defaultLimits = {
   clockSkewMsMax: 300_000,
   /** Life of a ticket after it was signed; later it is no hint. */
   ticketTtlMs: 86_400_000,
+  /** Alarms set in one actor, and the encoded payload of one, characters: ALARMS_FULL. */
+  alarmsPerActorMax: 256,
+  alarmPayloadCharsMax: 8_192,
+  /** Pause before a failed alarm is run again, doubled up to the second; it is never given up. */
+  alarmRetryMs: 1_000,
+  alarmRetryMsMax: 300_000,
+  /** Actors that alarms wake at once. */
+  alarmWakesMax: 64,
+  /** Longest time between two looks for what is due: bounds what a jump of the wall clock delays. */
+  alarmLookMsMax: 1_000,
   /** An activation without calls for this long is deactivated; its clients stay attached. */
   idleMs: 30_000,
   /** Activations on this node: the least recently used idle one goes first, else RESIDENTS_FULL. */
@@ -121,6 +131,7 @@ export function withLimits(overrides: Partial<Limits> = {}): Limits {
   atMost("askMsMax", "locateMsMax")
   atMost("resendMs", "resendMsMax")
   atMost("goAwaySpreadMs", "closeMsMax")
+  atMost("alarmRetryMs", "alarmRetryMsMax")
   atMost("meshDialMsMin", "meshDialMsMax")
   atMost("meshBeatMs", "meshDeadMs")
   atMost("snapshotBytesMax", "meshMessageBytesMax")

@@ -17,7 +17,15 @@ import {
   type ActorRows,
   type OwnershipRules,
 } from "./store-ops.ts"
-import { listLimitMax, type Body, type Listed, type PeerMemory, type Store, type StoreOpener } from "./store.ts"
+import {
+  listLimitMax,
+  type Body,
+  type Due,
+  type Listed,
+  type PeerMemory,
+  type Store,
+  type StoreOpener,
+} from "./store.ts"
 
 /**
  * A store for tests and the simulator. Every operation takes effect while it is being called and resolves in a microtask, so the order
@@ -102,6 +110,18 @@ export function memoryStore(options: MemoryStoreOptions = {}): Store {
             listed.push({ actor, record })
         return listed.sort((a, b) => byKey(a.actor, b.actor)).slice(0, limit)
       }),
+    due: ({ before, limit, after }) =>
+      inStep(() => {
+        if (!(Number.isInteger(limit) && limit >= 1 && limit <= listLimitMax))
+          throw new RangeError(`limit must be an integer from 1 to ${listLimitMax}, got ${limit}`)
+        const found: Due[] = []
+        for (const [actor, { record }] of disk.actors)
+          if (record.k === "OWNED" && record.due !== undefined && record.due <= before) {
+            const one = { actor, due: record.due }
+            if (after === undefined || byTime(after, one) < 0) found.push(one)
+          }
+        return found.sort(byTime).slice(0, limit)
+      }),
     peers: () => inStep(() => new Map(disk.peers)),
     rememberPeer: (pop, { store, watermark }) =>
       inStep(() => {
@@ -131,6 +151,10 @@ function byKey(a: string, b: string): number {
     if (difference !== 0) return difference
   }
   return left.length - right.length
+}
+
+function byTime(a: Due, b: Due): number {
+  return a.due - b.due || byKey(a.actor, b.actor)
 }
 
 class MemoryRows implements ActorRows {

@@ -41,6 +41,8 @@ export type MeshMessage =
       readonly sizes: readonly number[]
       readonly blob?: Blob
       readonly base?: string
+      /** When the actor's next alarm is due, ms since 1970. */
+      readonly due?: number
     }
   /** The owner goes on serving and sends its snapshot of revision `v` ahead, in chunks: no word about ownership. Answer: PULL with `have`. */
   | {

@@ -76,6 +76,7 @@ const shapes: Shapes = {
     sizes,
     blob: optional(blob),
     base: optional(blobId),
+    due: optional(count),
   },
   PRECOPY: { actor, nonce, e: count, v: count, blob },
   CHUNK: { actor, blob: blobId, at: count },

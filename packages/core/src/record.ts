@@ -36,6 +36,8 @@ export interface Owned {
   readonly v: number
   /** Hash of the last commit: after an unknown outcome it tells whether that commit was applied. "" at revision 0. */
   readonly h: string
+  /** When the next alarm is due, ms since 1970; absent: none is set. Part of the state at `v`, kept here so that a store can find it. */
+  readonly due?: number
 }
 
 /** Sealed and given to `to`; the body stays until `to` confirms. */
@@ -45,6 +47,8 @@ export interface Granted {
   readonly to: string
   readonly v: number
   readonly h: string
+  /** Travels with the grant. Nobody runs alarms of a sealed actor. */
+  readonly due?: number
 }
 
 /** "It went over there": a tombstone that forwards. */
@@ -99,19 +103,27 @@ export function decideClaim(record: OwnershipRecord | undefined, home: boolean):
   return { record: next, answer: { kind: "claimed", record: next } }
 }
 
+/** `due` as a write gives it: null takes it away, undefined leaves `before`. */
+function dueAfter(before: number | undefined, due: number | null | undefined): { readonly due?: number } {
+  const next = due === undefined ? before : (due ?? undefined)
+  return next === undefined ? {} : { due: next }
+}
+
 /** `turns` journal entries at once (at least 1); `h` is the hash after the last of them. */
 export function decideCommit(
   record: OwnershipRecord | undefined,
   fence: Fence,
   turns: number,
   h: string,
+  due?: number | null,
 ): Decision<CommitAnswer> {
   if (record?.k !== "OWNED" || record.e !== fence.e || record.f !== fence.f)
     return { record: undefined, answer: { kind: "fenced", record } }
   const v = fence.v + turns
   if (record.v === v && record.h === h) return { record: undefined, answer: { kind: "already", v } }
   if (record.v !== fence.v) return { record: undefined, answer: { kind: "fenced", record } }
-  return { record: { ...record, v, h }, answer: { kind: "committed", v } }
+  const { due: before, ...rest } = record
+  return { record: { ...rest, v, h, ...dueAfter(before, due) }, answer: { kind: "committed", v } }
 }
 
 /** Whether what this activation holds in memory is still the owner's state: the gate of everything that only reads. */
@@ -124,7 +136,7 @@ export function decidePull(record: OwnershipRecord | undefined, home: boolean, t
   const held = record ?? (home ? genesis : undefined)
   if (held === undefined) return { record: undefined, answer: { kind: "none" } }
   if (held.k === "OWNED") {
-    const granted: Granted = { k: "GRANTED", e: held.e + 1, to, v: held.v, h: held.h }
+    const granted: Granted = { k: "GRANTED", e: held.e + 1, to, v: held.v, h: held.h, ...dueAfter(held.due, undefined) }
     return { record: granted, answer: { kind: "grant", record: granted } }
   }
   if (held.k === "GRANTED" && held.to === to) return { record: undefined, answer: { kind: "grant", record: held } }
@@ -135,6 +147,7 @@ export interface GrantHead {
   readonly e: number
   readonly v: number
   readonly h: string
+  readonly due?: number
 }
 
 /** `claim`: the installing activation takes the first fence in the same write; `turns`/`h`: its first commit joins the write. */
@@ -145,6 +158,7 @@ export function decideInstall(
   claim: boolean,
   turns = 0,
   h = grant.h,
+  due?: number | null,
 ): Decision<InstallDecision> {
   if (record !== undefined && grant.e <= record.e) return { record: undefined, answer: { kind: "ignored", record } }
   if (record?.k === "OWNED" || (record === undefined && home))
@@ -152,7 +166,7 @@ export function decideInstall(
       `a grant of epoch ${grant.e} came to a POP that ${record ? `owns the actor at epoch ${record.e}` : "is its home and never gave it away"}: ` +
         "two histories exist, so a store lost data; compare the stores' ids and watermarks",
     )
-  const next: Owned = { k: "OWNED", e: grant.e, f: claim ? 1 : 0, v: grant.v + turns, h }
+  const next: Owned = { k: "OWNED", e: grant.e, f: claim ? 1 : 0, v: grant.v + turns, h, ...dueAfter(grant.due, due) }
   return { record: next, answer: { kind: "installed", record: next } }
 }
 

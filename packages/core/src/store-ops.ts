@@ -88,9 +88,14 @@ export function claimIn(rows: ActorRows, rules: OwnershipRules, home: boolean): 
   return { ...decision.answer, body }
 }
 
-export function commitIn(rows: ActorRows, rules: OwnershipRules, fence: Fence, { entries, h }: Write): CommitAnswer {
+export function commitIn(
+  rows: ActorRows,
+  rules: OwnershipRules,
+  fence: Fence,
+  { entries, h, due }: Write,
+): CommitAnswer {
   if (entries.length === 0) throw new RangeError("a commit has at least one journal entry")
-  const decision = rules.commit(rows.record(), fence, entries.length, h)
+  const decision = rules.commit(rows.record(), fence, entries.length, h, due)
   write(rows, rules, decision)
   if (decision.answer.kind === "committed") rows.append(fence.v, entries)
   return decision.answer
@@ -146,7 +151,7 @@ export function installIn(
       retryAfterMs: 100,
     })
   try {
-    decision = rules.install(rows.record(), home, grant, first !== undefined, entries.length, h)
+    decision = rules.install(rows.record(), home, grant, first !== undefined, entries.length, h, first?.due)
   } catch (cause) {
     if (!(cause instanceof RangeError)) throw cause
     throw new SojournError("INVARIANT", cause.message, { outcome: "not-executed", cause })

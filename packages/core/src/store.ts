@@ -69,6 +69,12 @@ export interface Store {
     readonly k?: OwnershipRecord["k"]
   }): Promise<Listed[]>
 
+  /**
+   * Actors whose record is `OWNED` here with a `due` up to `before`, in the order of their time, then of their ids, at most `limit` (1 to
+   * 1,000), behind `after`. An actor whose record is corrupt is left out.
+   */
+  due(options: { readonly before: number; readonly limit: number; readonly after?: Due }): Promise<Due[]>
+
   /** What this POP durably remembers of its peers' stores. */
   peers(): Promise<ReadonlyMap<string, PeerMemory>>
   rememberPeer(pop: string, memory: PeerMemory): Promise<void>
@@ -88,10 +94,14 @@ export const emptyBody: Body = { snapshot: undefined, entries: [] }
 /** Entries of one page of `list`. */
 export const listLimitMax = 1_000
 
-/** `entries[i]` is the journal entry of revision `fence.v + 1 + i`; at least one. `h` is the hash after the last. */
+/**
+ * `entries[i]` is the journal entry of revision `fence.v + 1 + i`; at least one. `h` is the hash after the last. `due`: when the next alarm
+ * is due then, null for none; absent: as before.
+ */
 export interface Write {
   readonly entries: readonly Uint8Array[]
   readonly h: string
+  readonly due?: number | null
 }
 
 export interface Grant extends GrantHead {
@@ -114,6 +124,12 @@ export type PullAnswer =
   | { readonly kind: "moved"; readonly to: string; readonly e: number; readonly inTransit: boolean }
   | { readonly kind: "none" }
   | { readonly kind: "too-large"; readonly bytes: number }
+
+/** When an actor's next alarm is due, ms since 1970. */
+export interface Due {
+  readonly actor: string
+  readonly due: number
+}
 
 export interface Listed {
   readonly actor: string

@@ -1,6 +1,8 @@
 import { SojournError, capture, codec, type CallBody, type Encoded, type Patch } from "@sojourn/protocol"
 import { create } from "mutative"
 import type { ErasedDefinition } from "./actor.ts"
+import { AlarmChanges, type AlarmChange, type AlarmWhen, type Alarms, type StoredAlarm } from "./alarms.ts"
+import type { Limits } from "./limits.ts"
 import { isServer, type Principal } from "./mesh-messages.ts"
 
 /**
@@ -19,12 +21,30 @@ export class Turn {
   #over = false
   #moveTo: string | undefined
   readonly #pops: ReadonlySet<string>
+  readonly #alarms: AlarmChanges
 
-  /** `pops`: where the action may send the actor. `state`: the committed state that the draft is made of. */
-  constructor(def: ErasedDefinition, state: unknown, pops: ReadonlySet<string>) {
+  /** `pops`: where the action may send the actor. `state`: the committed state that the draft is made of. `fired`: see `ring`. */
+  constructor(
+    def: ErasedDefinition,
+    state: unknown,
+    pops: ReadonlySet<string>,
+    alarms: { readonly set: Alarms; readonly now: number; readonly limits: Limits; readonly fired?: StoredAlarm },
+  ) {
     this.#def = def
     this.#pops = pops
     this.#state = state
+    this.#alarms = new AlarmChanges(alarms.set, def.alarms ?? {}, alarms.now, alarms.limits, alarms.fired)
+  }
+
+  /** Runs the handler of a due alarm, which the turn takes away. */
+  ring(alarm: StoredAlarm, context: object): unknown {
+    const handler = own(this.#def.alarms, alarm.n)
+    if (!handler)
+      throw new SojournError(
+        "UNKNOWN_ACTION",
+        `there is no alarm ${JSON.stringify(alarm.n)}; it was set when there was`,
+      )
+    return this.#act(handler, alarm.p === undefined ? [] : [codec.decode(alarm.p)], context)
   }
 
   /** The action's result, or a promise of it. `context` is what a reader sees; `who` is in it too. Throws what the author throws. */
@@ -39,15 +59,16 @@ export class Turn {
     return allowed instanceof Promise ? allowed.then(admit) : admit(allowed)
   }
 
-  /** The state after the turn, the patches that lead there, the events it emitted, where it wants to go. Called once, at the end of a turn that held. */
+  /** The state after the turn, the patches that lead there, the events it emitted, where it wants to go, its alarms. Called once, at the end of a turn that held. */
   take(): {
     readonly next: unknown
     readonly patches: readonly Patch[]
     readonly emitted: readonly [string, Encoded][]
     readonly moveTo: string | undefined
+    readonly alarms: readonly AlarmChange[]
   } {
     const [next, patches] = this.#finalize?.() ?? [this.#state, []]
-    return { next, patches, emitted: this.#emitted, moveTo: this.#moveTo }
+    return { next, patches, emitted: this.#emitted, moveTo: this.#moveTo, alarms: this.#alarms.take() }
   }
 
   abort(reason: unknown): void {
@@ -95,6 +116,16 @@ export class Turn {
         if (this.#over) throw new TypeError("moveTo after its turn has ended")
         if (!this.#pops.has(pop)) throw new RangeError(`there is no POP ${JSON.stringify(pop)} to move to`)
         this.#moveTo = pop
+      },
+      alarms: {
+        set: (name: string, when: AlarmWhen, payload?: unknown, { id = "" }: { readonly id?: string } = {}) => {
+          if (this.#over) throw new TypeError("alarms.set after its turn has ended")
+          this.#alarms.set(name, when, payload, id)
+        },
+        cancel: (name: string, id = "") => {
+          if (this.#over) throw new TypeError("alarms.cancel after its turn has ended")
+          return this.#alarms.cancel(name, id)
+        },
       },
     }
     const result = action(context, ...args)

@@ -27,6 +27,7 @@ export const ERRORS = {
   SESSION_UNKNOWN: ["never", "unknown", "the session is expired, forged or another principal's"],
   SESSIONS_FULL: ["later", "not-executed", "the actor's session table is full"],
   MAILBOX_FULL: ["later", "not-executed", "the actor's mailbox is full"],
+  ALARMS_FULL: ["never", "not-executed", "the actor has as many alarms as it may, or an alarm's payload is too large"],
   RESIDENTS_FULL: ["later", "not-executed", "the node holds as many activations as it may"],
   RATE_LIMITED: ["later", "not-executed", "too many requests from this connection"],
   SLOW_READER: ["later", "unknown", "the connection did not read what was sent to it"],

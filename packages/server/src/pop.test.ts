@@ -31,6 +31,7 @@ function emptyStore(id: string, memory: [string, PeerMemory][] = []) {
     peek: () => Promise.resolve(undefined),
     compact: none,
     list: () => Promise.resolve([]),
+    due: () => Promise.resolve([]),
     peers: () => Promise.resolve(peers),
     rememberPeer: (pop, it) => {
       peers.set(pop, it)

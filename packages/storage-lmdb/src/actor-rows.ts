@@ -12,6 +12,7 @@ import { corrupt, decodeRecord, encodeValue } from "./stored-value.ts"
  * | snapshots | actor                              | the snapshot's revision (8 bytes, big-endian), then its bytes; with the highest bit set: it lies in `staged` |
  * | staged    | actor                              | a snapshot that came ahead of its grant: revision, then its bytes |
  * | journal   | actor, a zero byte, revision (8 bytes, big-endian) | the entry's bytes |
+ * | due       | when the next alarm is due (8 bytes, big-endian), actor | one byte: the index behind `due` |
  * | meta      | `store`, `watermark`, `peer:` POP  | settings (`stored-value.ts`) |
  */
 export interface Tables {
@@ -21,14 +22,16 @@ export interface Tables {
   readonly snapshots: Table
   readonly journal: Table
   readonly staged: Table
+  readonly due: Table
   readonly meta: Table
 }
 
 export type Table = Database<Uint8Array, Uint8Array>
 
-export const tableNames = ["records", "kinds", "snapshots", "journal", "staged", "meta"] as const
+export const tableNames = ["records", "kinds", "snapshots", "journal", "staged", "due", "meta"] as const
 
 const revisionBytes = 8
+export const dueBytes = 8
 const present = Uint8Array.of(1)
 /** In a snapshot's revision: it is the staged one, so an install writes no byte of it. */
 const adopted = 1n << 63n
@@ -40,6 +43,14 @@ export function isAdopted(row: Uint8Array | undefined): boolean {
 
 export function kindKey(k: OwnershipRecord["k"], actor: Uint8Array): Buffer {
   return Buffer.concat([Buffer.from(k.slice(0, 1)), actor])
+}
+
+/** Ms since 1970 and the actor: byte order is the order of time. */
+export function dueKey(due: number, actor: Uint8Array): Buffer {
+  const key = Buffer.alloc(dueBytes + actor.length)
+  key.writeBigUInt64BE(BigInt(due), 0)
+  key.set(actor, dueBytes)
+  return key
 }
 
 /** The least key that follows `key` in a database whose keys have no zero byte. */
@@ -60,6 +71,11 @@ function row(snapshot: Uint8Array, at: number): Buffer {
   bytes.writeBigUInt64BE(BigInt(at), 0)
   bytes.set(snapshot, revisionBytes)
   return bytes
+}
+
+/** What the index must say of this record: alarms are due at the owner alone. */
+export function dueOf(record: OwnershipRecord | undefined): number | undefined {
+  return record?.k === "OWNED" ? record.due : undefined
 }
 
 /** One actor inside one step. Reads outside a write transaction see the last durable state; inside, also the step's own writes. */
@@ -113,12 +129,21 @@ export class LmdbRows implements ActorRows {
   putRecord(record: OwnershipRecord): void {
     this.wrote = true
     const { records, kinds } = this.#tables
-    const before = this.record()?.k
+    const held = this.record()
+    const before = held?.k
     void records.put(this.#key, encodeValue(this.#key, record))
     this.#record = { value: record }
+    this.#index(dueOf(held), dueOf(record))
     if (before === record.k) return
     if (before !== undefined) void kinds.remove(kindKey(before, this.#key))
     void kinds.put(kindKey(record.k, this.#key), present)
+  }
+
+  #index(before: number | undefined, now: number | undefined): void {
+    if (before === now) return
+    const { due } = this.#tables
+    if (before !== undefined) void due.remove(dueKey(before, this.#key))
+    if (now !== undefined) void due.put(dueKey(now, this.#key), present)
   }
 
   putBody(body: Body, v: number): void {

@@ -13,13 +13,14 @@ import {
   pullIn,
   stageIn,
   type Body,
+  type Due,
   type Listed,
   type OwnershipRecord,
   type PeerMemory,
   type Store,
 } from "@sojourn/core"
 
-import { LmdbRows, after, kindKey, type Tables } from "./actor-rows.ts"
+import { LmdbRows, after, dueBytes, dueKey, dueOf, kindKey, type Tables } from "./actor-rows.ts"
 import { GroupCommit, type FlushGate } from "./group-commit.ts"
 import { decodeRecord, decodeValue, encodeValue } from "./stored-value.ts"
 
@@ -160,6 +161,13 @@ export class LmdbStore implements Store {
     return this.#settled(undefined, () => this.#page(options))
   }
 
+  async due(options: Parameters<Store["due"]>[0]): Promise<Due[]> {
+    const { limit } = options
+    if (!(Number.isInteger(limit) && limit >= 1 && limit <= listLimitMax))
+      throw new RangeError(`limit must be an integer from 1 to ${listLimitMax}, got ${limit}`)
+    return this.#settled(undefined, () => this.#dueBy(options))
+  }
+
   async peers(): Promise<ReadonlyMap<string, PeerMemory>> {
     return this.#settled(undefined, () => {
       const peers = new Map<string, PeerMemory>()
@@ -242,6 +250,26 @@ export class LmdbStore implements Store {
       }
     }
     return listed
+  }
+
+  #dueBy({ before, limit, after: last }: Parameters<Store["due"]>[0]): Due[] {
+    const { records, due } = this.#tables
+    const found: Due[] = []
+    const none = Buffer.alloc(0)
+    const start = last === undefined ? none : after(dueKey(last.due, actorKey(last.actor)))
+    const end = dueKey(Math.min(Math.max(0, Math.floor(before) + 1), Number.MAX_SAFE_INTEGER), none)
+    for (const found0 of due.getKeys({ start, end })) {
+      const key = Buffer.from(found0)
+      const at = Number(key.readBigUInt64BE(0))
+      const id = key.subarray(dueBytes)
+      const actor = id.toString()
+      const value = records.get(id)
+      // The record is the truth. The index is advice: an earlier version of this code may have written the record and not the index.
+      if (value === undefined || dueOf(readable(id, value, actor)) !== at) continue
+      found.push({ actor, due: at })
+      if (found.length === limit) break
+    }
+    return found
   }
 
   #storedWatermark(): number {

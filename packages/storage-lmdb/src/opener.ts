@@ -184,6 +184,7 @@ function openTables(root: RootDatabase<Uint8Array, Uint8Array>, folder: string):
     snapshots: table("snapshots"),
     journal: table("journal"),
     staged: table("staged"),
+    due: table("due"),
     meta: table("meta"),
   }
 }

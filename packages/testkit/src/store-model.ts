@@ -37,6 +37,15 @@ export class StoreModel {
       .toSorted((x, y) => Buffer.compare(Buffer.from(x.actor), Buffer.from(y.actor)))
   }
 
+  /** Who is due here, in the order of time. */
+  due(): { actor: string; due: number }[] {
+    return this.listed()
+      .flatMap(({ actor, record }) =>
+        record.k === "OWNED" && record.due !== undefined ? [{ actor, due: record.due }] : [],
+      )
+      .toSorted((x, y) => x.due - y.due)
+  }
+
   apply(call: StoreCall): Expected {
     const [id] = call.args
     const held = this.actor(id)
@@ -65,12 +74,12 @@ export class StoreModel {
         return { answer: { kind: "claimed", record: next, body } }
       }
       case "commit": {
-        const [, fence, { entries, h }] = call.args
+        const [, fence, { entries, h, due }] = call.args
         const v = fence.v + entries.length
         if (record?.k !== "OWNED" || !owns(record, fence)) return { answer: { kind: "fenced", record } }
         if (record.v === v && record.h === h) return { answer: { kind: "already", v } }
         if (record.v !== fence.v) return { answer: { kind: "fenced", record } }
-        put({ ...record, v, h }, { ...body, entries: [...body.entries, ...entries] })
+        put(withDue({ ...record, v, h }, due), { ...body, entries: [...body.entries, ...entries] })
         return { answer: { kind: "committed", v } }
       }
       case "pull": {
@@ -78,7 +87,7 @@ export class StoreModel {
         if (record === undefined && !home) return { answer: { kind: "none" } }
         if (record === undefined || record.k === "OWNED") {
           const { e, v, h } = record ?? { e: 0, v: 0, h: "" }
-          const granted = { k: "GRANTED", e: e + 1, to, v, h } as const
+          const granted = withDue({ k: "GRANTED", e: e + 1, to, v, h } as const, record?.due)
           const whole = compacted && owns(record, compacted.fence) && v === compacted.fence.v
           const sealed: Body = whole ? { snapshot: compacted.snapshot, entries: [] } : body
           put(granted, sealed)
@@ -93,13 +102,10 @@ export class StoreModel {
         if (record?.k === "OWNED" || (record === undefined && home)) return { rejects: "INVARIANT" }
         const joined = first?.entries ?? []
         const h = joined.length > 0 ? (first?.h ?? "") : grant.h
-        const installed = {
-          k: "OWNED",
-          e: grant.e,
-          f: first === undefined ? 0 : 1,
-          v: grant.v + joined.length,
-          h,
-        } as const
+        const installed = withDue(
+          { k: "OWNED", e: grant.e, f: first === undefined ? 0 : 1, v: grant.v + joined.length, h } as const,
+          first?.due === undefined ? grant.due : first.due,
+        )
         put(installed, { snapshot: grant.body.snapshot, entries: [...grant.body.entries, ...joined] })
         return { answer: { kind: "installed", record: installed } }
       }
@@ -128,6 +134,13 @@ export class StoreModel {
       }
     }
   }
+}
+
+/** `due`: null takes it away, undefined leaves what is there. */
+function withDue<R extends OwnershipRecord>(record: R, due: number | null | undefined): R {
+  if (due === undefined) return record
+  const { due: _before, ...rest } = record as R & { readonly due?: number }
+  return { ...rest, ...(due === null ? {} : { due }) } as unknown as R
 }
 
 function owns(record: OwnershipRecord | undefined, fence: Omit<Fence, "v">): boolean {
@@ -159,6 +172,8 @@ export function storeCommands(): fc.Arbitrary<StoreCommand> {
   const parts = fc.array(part, { maxLength: 3 })
   const some = fc.array(part, { minLength: 1, maxLength: 3 })
   const h = fc.constantFrom("", "p", "q")
+  const due = fc.option(fc.constantFrom(null, 0, 5, 5_000, 1_800_000_000_000), { nil: undefined })
+  const withTime = (at: number | null | undefined): { due?: number | null } => (at === undefined ? {} : { due: at })
   const natural = (x: number): number => Math.max(0, x)
 
   const fenceOf = (model: StoreModel, id: string, de: number, df: number, dv: number): Fence => {
@@ -173,10 +188,10 @@ export function storeCommands(): fc.Arbitrary<StoreCommand> {
     {
       weight: 4,
       arbitrary: fc
-        .tuple(actor, off, off, off, some, h)
-        .map(([{ id }, de, df, dv, entries, hash]): StoreCommand => (model) => ({
+        .tuple(actor, off, off, off, some, h, due)
+        .map(([{ id }, de, df, dv, entries, hash, at]): StoreCommand => (model) => ({
           op: "commit",
-          args: [id, fenceOf(model, id, de, df, dv), { entries, h: hash }],
+          args: [id, fenceOf(model, id, de, df, dv), { entries, h: hash, ...withTime(at) }],
         })),
     },
     fc
@@ -191,11 +206,18 @@ export function storeCommands(): fc.Arbitrary<StoreCommand> {
     {
       weight: 2,
       arbitrary: fc
-        .tuple(actor, fc.integer({ min: -1, max: 2 }), fc.option(part), parts, fc.option(parts), h)
-        .map(([{ id, home }, de, snapshot, entries, first, hash]): StoreCommand => (model) => {
+        .tuple(actor, fc.integer({ min: -1, max: 2 }), fc.option(part), parts, fc.option(parts), h, due, due)
+        .map(([{ id, home }, de, snapshot, entries, first, hash, at, firstAt]): StoreCommand => (model) => {
           const body: Body = { snapshot: snapshot ?? undefined, entries }
-          const grant = { e: near(model, id, de), v: entries.length + 2, h: `g${hash}`, body }
-          return { op: "install", args: [id, home, grant, first === null ? undefined : { entries: first, h: hash }] }
+          const grant = {
+            e: near(model, id, de),
+            v: entries.length + 2,
+            h: `g${hash}`,
+            body,
+            ...(typeof at === "number" ? { due: at } : {}),
+          }
+          const joined = first === null ? undefined : { entries: first, h: hash, ...withTime(firstAt) }
+          return { op: "install", args: [id, home, grant, joined] }
         }),
     },
     fc

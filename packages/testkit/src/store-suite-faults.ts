@@ -162,6 +162,11 @@ export function randomness(it: It): void {
           await Promise.all(running)
           if (round % 20 === 0) store = await fixture.reopen()
           assert.equal(store.watermark(), watermark + model.writes)
+          const due = await store.due({ before: Number.MAX_SAFE_INTEGER, limit: 1_000 })
+          assert.deepEqual(
+            due.filter(({ actor }) => actor.startsWith(`${prefix}n/`)),
+            model.due().map(({ actor, due }) => ({ actor: `${prefix}${actor}`, due })),
+          )
           for (const { actor, record } of model.listed()) {
             const { snapshot, entries } = model.actor(actor)
             assert.deepEqual(await store.load(`${prefix}${actor}`), { record, body: { snapshot, entries } }, actor)

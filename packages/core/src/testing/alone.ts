@@ -4,7 +4,7 @@ import type { App } from "../actor.ts"
 import { defaultLimits, type Limits } from "../limits.ts"
 import { memoryDisk, memoryStore } from "../memory-store.ts"
 import { createNode, type CoreNode } from "../node.ts"
-import type { CoreEvent, Primitives } from "../ports.ts"
+import type { Clock, CoreEvent, Primitives } from "../ports.ts"
 import type { Store } from "../store.ts"
 
 export const primitives: Primitives = {
@@ -18,20 +18,24 @@ export const primitives: Primitives = {
 /** One node without peers on a memory store, for tests of what an actor does; `again` starts another on the same disk. */
 export async function alone<D>(
   app: App<D>,
-  options: { readonly limits?: Partial<Limits>; readonly store?: (store: Store) => Store } = {},
-): Promise<{ node: CoreNode<D>; events: CoreEvent[]; store: Store; again: () => Promise<CoreNode<D>> }> {
+  options: {
+    readonly limits?: Partial<Limits>
+    readonly store?: (store: Store) => Store
+    readonly clock?: Clock
+  } = {},
+): Promise<{ node: CoreNode<D>; events: CoreEvent[]; store: Store; again: (app?: App<D>) => Promise<CoreNode<D>> }> {
   const disk = memoryDisk("disk")
   const events: CoreEvent[] = []
-  const start = async (): Promise<{ node: CoreNode<D>; store: Store }> => {
+  const start = async (app0 = app): Promise<{ node: CoreNode<D>; store: Store }> => {
     const inner = memoryStore({ disk })
     const store = options.store?.(inner) ?? inner
     const node = createNode({
-      app,
+      app: app0,
       pop: "bos",
       node: "bos-1",
       region: "us-east",
       store,
-      clock: {
+      clock: options.clock ?? {
         now: () => Date.now(),
         mono: () => performance.now(),
         after: (ms, fn) => {
@@ -52,5 +56,5 @@ export async function alone<D>(
     return { node, store }
   }
   const first = await start()
-  return { ...first, events, again: async () => (await start()).node }
+  return { ...first, events, again: async (other) => (await start(other)).node }
 }

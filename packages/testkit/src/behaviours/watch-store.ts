@@ -19,6 +19,7 @@ export const storeOps = [
   "peek",
   "compact",
   "list",
+  "due",
   "peers",
   "rememberPeer",
 ] as const
@@ -191,6 +192,7 @@ export function watchStore(inner: Store): WatchedStore {
     peek: onActor("peek", (...args) => inner.peek(...args)),
     compact: onActor("compact", (...args) => inner.compact(...args)),
     list: (options) => through({ op: "list", actor: undefined, args: [options] }, () => inner.list(options)),
+    due: (options) => through({ op: "due", actor: undefined, args: [options] }, () => inner.due(options)),
     peers: () => through({ op: "peers", actor: undefined, args: [] }, () => inner.peers()),
     rememberPeer: (...args) =>
       through({ op: "rememberPeer", actor: undefined, args }, () => inner.rememberPeer(...args)),

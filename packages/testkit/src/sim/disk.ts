@@ -180,10 +180,10 @@ export class Disk {
             return { ...write(record, body), answer: { ...answer, body: answer.kind === "claimed" ? body : emptyBody } }
           }),
         ),
-      commit: (actor, fence, { entries, h }) =>
+      commit: (actor, fence, { entries, h, due }) =>
         guard(() =>
           run("commit", actor, (held) => {
-            const { record, answer } = rules.commit(held?.record, fence, entries.length, h)
+            const { record, answer } = rules.commit(held?.record, fence, entries.length, h, due)
             const body = held?.body ?? emptyBody
             return { ...write(record, { ...body, entries: [...body.entries, ...entries.map(copyOf)] }), answer }
           }),
@@ -226,6 +226,7 @@ export class Disk {
               first !== undefined,
               entries.length,
               entries.length > 0 ? first?.h : grant.h,
+              first?.due,
             )
             const body = {
               snapshot: snapshot === undefined ? undefined : copyOf(snapshot),
@@ -276,6 +277,23 @@ export class Disk {
               .filter((actor) => after === undefined || actor > after)
               .map((actor) => ({ actor, record: (this.durable.get(actor) as Stored).record }))
               .filter(({ record }) => k === undefined || record.k === k)
+              .slice(0, limit),
+          ),
+        ),
+      due: ({ before, limit, after }) =>
+        guard(() =>
+          this.#later(process, 0.1, () =>
+            [...this.durable]
+              .flatMap(([actor, { record }]) =>
+                record.k === "OWNED" && record.due !== undefined && record.due <= before
+                  ? [{ actor, due: record.due }]
+                  : [],
+              )
+              .sort((a, b) => a.due - b.due || (a.actor < b.actor ? -1 : 1))
+              .filter(
+                (one) =>
+                  after === undefined || one.due > after.due || (one.due === after.due && one.actor > after.actor),
+              )
               .slice(0, limit),
           ),
         ),
