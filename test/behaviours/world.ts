@@ -379,15 +379,17 @@ export interface Matrix {
   readonly stores?: readonly StoreKind[]
   readonly limits?: Partial<Limits>
   readonly authenticate?: WorldOptions["authenticate"]
+  /** Where one behaviour is many. Default: `testMsMax`. */
+  readonly msMax?: number
 }
 
 /** Runs this behaviour in a fresh world of each kind. */
 export function behaviour(name: string, matrix: Matrix, run: (world: World) => Promise<void>): void {
-  const { pops = [1, 3], stores = storeKinds, ...rest } = matrix
+  const { pops = [1, 3], stores = storeKinds, msMax = testMsMax, ...rest } = matrix
   describe(name, () => {
     for (const store of stores)
       for (const count of pops)
-        test(`${name} (${store}, ${count} POP${count === 1 ? "" : "s"})`, { timeout: testMsMax }, async () => {
+        test(`${name} (${store}, ${count} POP${count === 1 ? "" : "s"})`, { timeout: msMax }, async () => {
           await using world = await createWorld({ store, pops: count, ...rest })
           await run(world)
         })
