@@ -444,7 +444,7 @@ behaviour(
 )
 
 behaviour(
-  "a turn that throws rolls back; the author's error crosses whole, any other masked with an id found in the log",
+  "a turn that throws rolls back; the author's error crosses whole, any other masked with an id found in the log (C53)",
   {},
   async (world) => {
     const key = await grown(world, ["a"])
