@@ -11,7 +11,7 @@ import type { World } from "./world.ts"
  * - nothing names a revision that is not durable, and what it says of a revision is what was committed (G2, C31);
  * - an answer is not older than anything acknowledged before its query was made (I4);
  * - one call has one outcome, however often it is sent (G3), and a reply agrees with the turn it reports;
- * - outputs follow each other without a silent gap (G8);
+ * - outputs follow each other without a silent gap, and nothing of an attach passes its own frame (G8);
  * - no frame to a principal holds text of an actor that the principal may not use (G5).
  *
  * It reads JSON of its own; it knows the frames from `protocol/frames.ts` as a document.
@@ -183,6 +183,9 @@ export class Wiretap {
     if (t === "attached") this.#attached(channel, frame)
     if (t === "moved" && frame["stays"] === true) this.#world.count("sessions that kept their attach")
     if (t === "out") this.#out(channel, frame, tapped)
+    // Of the attach that this channel has now: a relay's frames keep their order as a socket's do.
+    if ((t === "reply" || t === "answer") && channel.at === undefined && !this.frayed())
+      violated("G8", `${t} to ${tapped.client} passes its attach's own frame: ${text.slice(0, 200)}`)
     if (t === "reply") this.#reply(channel, frame, text, tapped)
     if (t === "answer") this.#answer(channel, frame, tapped)
     if (r !== undefined) this.#told.set(channel.actor, Math.max(r, this.#told.get(channel.actor) ?? 0))
