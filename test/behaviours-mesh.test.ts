@@ -158,7 +158,7 @@ async function disturb(
 
 behaviour(
   "every mesh message is lost, one a journey: each call is applied once, and there is one owner (C20)",
-  { pops: [3], limits, msMax },
+  { pops: [3], limits, msMax, together: true },
   (world) =>
     disturb(world, "lost", false, ({ tap }, match) => {
       // What a link loses it loses by ending: a frame of a relay is lost with all behind it.
@@ -178,7 +178,7 @@ behaviour(
 
 behaviour(
   "every mesh message is repeated, one a journey: each call is applied once, and there is one owner (C20)",
-  { pops: [3], limits, msMax },
+  { pops: [3], limits, msMax, together: true },
   (world) =>
     disturb(world, "repeated", false, ({ tap }, match) => {
       // In its place, so that nothing overtakes it.
@@ -198,7 +198,7 @@ behaviour(
 
 behaviour(
   "every mesh message is overtaken by the one behind it, one a journey: each call is applied once, and there is one owner (C20)",
-  { pops: [3], limits, msMax },
+  { pops: [3], limits, msMax, together: true },
   (world) =>
     disturb(world, "overtaken", true, ({ tap }, match) => {
       const caught = tap.catch(match)
@@ -216,7 +216,7 @@ behaviour(
 
 behaviour(
   "every mesh message is delayed past everything, one a journey: each call is applied once, and there is one owner (C20)",
-  { pops: [3], limits, msMax },
+  { pops: [3], limits, msMax, together: true },
   (world) =>
     disturb(world, "delayed", false, ({ tap }, match) => {
       let late: MeshNote | undefined

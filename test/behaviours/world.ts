@@ -381,12 +381,14 @@ export interface Matrix {
   readonly authenticate?: WorldOptions["authenticate"]
   /** Where one behaviour is many. Default: `testMsMax`. */
   readonly msMax?: number
+  /** Its worlds at the same time: for one that mostly waits. */
+  readonly together?: boolean
 }
 
 /** Runs this behaviour in a fresh world of each kind. */
 export function behaviour(name: string, matrix: Matrix, run: (world: World) => Promise<void>): void {
-  const { pops = [1, 3], stores = storeKinds, msMax = testMsMax, ...rest } = matrix
-  describe(name, () => {
+  const { pops = [1, 3], stores = storeKinds, msMax = testMsMax, together = false, ...rest } = matrix
+  describe(name, { concurrency: together }, () => {
     for (const store of stores)
       for (const count of pops)
         test(`${name} (${store}, ${count} POP${count === 1 ? "" : "s"})`, { timeout: msMax }, async () => {
