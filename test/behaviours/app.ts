@@ -1,6 +1,7 @@
 // The actors that the behaviours are shown on. Everything they are told is kept, so that what was applied can be counted.
 import { createHash } from "node:crypto"
 import { actor, event, setup, ActorError } from "@sojourn/core"
+import { bordered } from "./bordered.ts"
 
 /** What a test sees of, and decides in, user code of its own process. */
 export interface Probe {
@@ -13,6 +14,8 @@ export interface Probe {
   gate?: ((id: string) => Promise<void>) | undefined
   /** What `plant` puts into the state: an object that a test still holds. */
   leaf?: unknown
+  /** Throws where a step of a migration, or the choice of a residency, is to fail. */
+  onStep?: ((what: string) => void) | undefined
 }
 
 export function newProbe(): Probe {
@@ -31,7 +34,8 @@ interface Ledger {
   blob: unknown
 }
 
-export function makeApp(probe: Probe = newProbe()) {
+/** `schema`: of `card` alone, whose state says how it came to be what it is. */
+export function makeApp(probe: Probe = newProbe(), schema = 1) {
   const ledger = actor({
     state: (): Ledger => {
       probe.onState?.()
@@ -114,7 +118,7 @@ export function makeApp(probe: Probe = newProbe()) {
     },
     queries: { read: (c) => c.state.secret },
   })
-  return setup({ actors: { ledger, vault } })
+  return setup({ actors: { ledger, vault, ...bordered(probe, schema) } })
 }
 
 export type App = ReturnType<typeof makeApp>

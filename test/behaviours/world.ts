@@ -23,7 +23,7 @@ import {
   type RawClient,
   type WatchedStore,
 } from "@sojourn/testkit"
-import { mkdtempSync, rmSync } from "node:fs"
+import { mkdtempSync, readFileSync, readdirSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { describe, test } from "node:test"
@@ -39,6 +39,8 @@ export interface WorldOptions {
   readonly pops: number
   readonly limits?: Partial<Limits>
   readonly authenticate?: PopOptions<App["actors"]>["authenticate"]
+  /** Of each POP, in order; the last one given is the rest's. Default: all in `eu`. */
+  readonly regions?: readonly string[]
 }
 
 /** Rejects with what was waited for. The product's own bounds are far below. */
@@ -94,6 +96,9 @@ export interface FlushHold {
 /** A place for a POP: its disk, its addresses, and the POP that runs there now. */
 export class Seat {
   readonly id: string
+  readonly region: string
+  /** What it runs from its next start on, if not the world's. */
+  code: App | undefined
   readonly events = new EventLog()
   readonly proxy: Proxy
   readonly #world: World
@@ -104,8 +109,9 @@ export class Seat {
   #pop: Pop<App["actors"]> | undefined
   #store: WatchedStore | undefined
 
-  constructor(id: string, proxy: Proxy, world: World) {
+  constructor(id: string, region: string, proxy: Proxy, world: World) {
     this.id = id
+    this.region = region
     this.proxy = proxy
     this.#world = world
     this.disk = memoryDisk(`disk of ${id}`)
@@ -138,11 +144,11 @@ export class Seat {
       kind: inner.kind,
       open: async () => (this.#store = watchStore(await inner.open())),
     }
-    const peers = seats.map(({ id }) => ({ id, region: "eu", url: tap.url(this.id, id) }))
+    const peers = seats.map(({ id, region }) => ({ id, region, url: tap.url(this.id, id) }))
     const pop = await createPop<App["actors"]>({
-      app,
+      app: this.code ?? app,
       id: this.id,
-      region: "eu",
+      region: this.region,
       storage,
       authenticate: options.authenticate ?? ((_, token) => (token === undefined ? null : { id: token })),
       dev: true,
@@ -220,6 +226,23 @@ export class Seat {
     const pop = this.#pop
     this.#pop = undefined
     await pop?.close()
+  }
+
+  /** Every byte that this POP has stored: its folder's files, or what a memory disk holds. */
+  bytes(): Buffer {
+    if (this.#world.options.store === "lmdb")
+      return Buffer.concat(
+        readdirSync(this.#folder, { recursive: true, withFileTypes: true })
+          .filter((entry) => entry.isFile())
+          .map((entry) => readFileSync(join(entry.parentPath, entry.name))),
+      )
+    return Buffer.concat(
+      [...this.disk.actors].flatMap(([actor, { record, snapshot, entries }]) => [
+        Buffer.from(`${actor} ${JSON.stringify(record)}`),
+        ...(snapshot ? [snapshot] : []),
+        ...entries,
+      ]),
+    )
   }
 
   record(actor: string): Promise<OwnershipRecord | undefined> {
@@ -364,8 +387,9 @@ export function callBody(c: number, a: string, ...args: unknown[]): CallBody {
 
 export async function createWorld(options: WorldOptions): Promise<World> {
   const world = new World(options, await createMeshTap())
-  for (const id of popNames.slice(0, options.pops))
-    world.seats.push(new Seat(id, await createProxy({ rttMs: 0 }), world))
+  const { regions = ["eu"] } = options
+  for (const [i, id] of popNames.slice(0, options.pops).entries())
+    world.seats.push(new Seat(id, regions[i] ?? (regions.at(-1) as string), await createProxy({ rttMs: 0 }), world))
   await world.start(...world.seats.map(({ id }) => id))
   return world
 }
@@ -383,6 +407,7 @@ export interface Matrix {
   readonly msMax?: number
   /** Its worlds at the same time: for one that mostly waits. */
   readonly together?: boolean
+  readonly regions?: readonly string[]
 }
 
 /** Runs this behaviour in a fresh world of each kind. */

@@ -26,10 +26,12 @@ import {
   type StoredAlarm,
 } from "./alarms.ts"
 import { OutputGate } from "./gate.ts"
-import { encodeEntry, encodeSnapshot, type Entry, type Loaded, type StoredReply } from "./journal.ts"
+import { encodeEntry, encodeSnapshot, storedNeeds, type Entry, type Loaded, type StoredReply } from "./journal.ts"
 import type { Limits } from "./limits.ts"
+import { climb, versionOf } from "./migrate.ts"
 import { isServer, serverPrefix, type Principal } from "./mesh-messages.ts"
 import type { Chance, Clock, EventSink, Primitives, Undo } from "./ports.ts"
+import type { Needs } from "./residency.ts"
 import { SessionTable, type Session } from "./sessions.ts"
 import type { Compacted, Grant, Store } from "./store.ts"
 import { Tail } from "./tail.ts"
@@ -147,7 +149,7 @@ export class Activation {
   readonly #ports: ActivationPorts
   readonly #gate: OutputGate
   readonly #sessions: SessionTable
-  readonly #tail: Tail
+  #tail: Tail
   #tree: TreeMemory
   #state: unknown
   #revision: number
@@ -177,6 +179,8 @@ export class Activation {
   #snapshotRevision: number
   /** Monotonic time of each session's latest call, for the owner's decision whether to let the actor go. */
   readonly #calledAt = new Map<string, number>()
+  /** What the stored state asks of whoever is to hold it. */
+  readonly needs: Needs
   lastUsed: number
 
   constructor(
@@ -194,6 +198,7 @@ export class Activation {
     this.#hash = owner.hash
     this.#epoch = owner.epoch
     this.#fence = owner.fence
+    this.needs = { residency: loaded.residency, version: versionOf(def) }
     this.#grant = owner.grant ? { grant: owner.grant, home: owner.home } : undefined
     this.#sessions = new SessionTable(loaded.sessions.values(), ports.limits, () => this.#attachedIds())
     this.#tail = new Tail(loaded.tail, loaded.positions, ports.limits)
@@ -210,10 +215,15 @@ export class Activation {
       if (typeof this.#state !== "object" || this.#state === null)
         throw new SojournError("BAD_STATE", `state() of ${id} must return an object, got ${String(this.#state)}`)
       this.#tree = rememberTree(this.#state)
-      this.#append({ r: this.#revision + 1, t: ports.clock.now(), i: codec.encode(this.#state) })
+      this.#appendWhole()
     } else {
-      this.#state = loaded.state
+      this.#state = climb(id, def, loaded.version, loaded.state)
       this.#tree = rememberTree(this.#state)
+      if (loaded.version !== this.needs.version) {
+        this.#appendWhole()
+        // Whoever comes back from before the migration needs the new state: no patch leads there.
+        this.#tail = new Tail([], loaded.positions, ports.limits)
+      }
     }
     this.#tail.trim(ports.clock.now())
   }
@@ -894,6 +904,11 @@ export class Activation {
 
   // ── writes ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
+  #appendWhole(): void {
+    const i = codec.encode(this.#state)
+    this.#append({ r: this.#revision + 1, t: this.#ports.clock.now(), i, ...storedNeeds(this.needs) })
+  }
+
   #append(entry: Entry, bytes = encodeEntry(entry, this.#ports.primitives)): void {
     this.#revision = entry.r
     this.#pending.push({ entry, bytes })
@@ -1029,6 +1044,7 @@ export class Activation {
     return encodeSnapshot(
       {
         revision: this.#revision,
+        needs: this.needs,
         state: this.#state,
         sessions: this.#sessions.records(),
         alarms: this.#alarms,

@@ -1,6 +1,8 @@
 import type { StandardSchemaV1 } from "@standard-schema/spec"
 import type { AlarmWhen } from "./alarms.ts"
 import type { Principal } from "./mesh-messages.ts"
+import { checkLadder, type MigrationStep } from "./migrate.ts"
+import { checkResidency, type ResidencyOption } from "./residency.ts"
 
 /** An event's payload type, carried by `event<T>()` for inference alone. */
 export interface EventType<T> {
@@ -111,6 +113,23 @@ export interface ActorDefinition<
   readonly authorize?: (c: ReadContext<S>, who: Principal, what: string) => boolean | Promise<boolean>
   /** Ms without calls until the activation is deactivated; overrides the node's `idleMs`. Attached clients stay attached. */
   readonly idleMs?: number
+  /**
+   * Regions whose POPs may hold an actor's state: globs like `"eu-*"`, for the whole class or by key and by the principal whose attach
+   * creates the actor. Fixed for the actor's life when it comes into being. Clients at POPs outside are served through a POP inside, whose
+   * frames only pass through. As a list it also chooses the homes, so a class that has actors must not change the homes inside it.
+   * As a function it runs at the home, once; a throw refuses the creation, so refuse whoever must not choose. If the home is outside
+   * what it returns, creation fails with RESIDENCY_DENIED: mint such keys with `create()` at a POP inside.
+   */
+  readonly residency?: ResidencyOption
+  /** `"deny"`: not even relay from POPs outside the residency; clients there get RESIDENCY_DENIED. Default `"allow"`. */
+  readonly relay?: "allow" | "deny"
+  /**
+   * Schema version of the state, from 1 (the default) on; raise it with each change that old state does not fit. A POP whose code knows
+   * a lower version than what is stored never opens it.
+   */
+  readonly version?: number
+  /** `migrate[n]` makes state of version `n` into state of `n + 1`. Runs before the first call sees the actor; its result is stored in one write. */
+  readonly migrate?: Readonly<Record<number, MigrationStep>>
 }
 
 /**
@@ -133,6 +152,10 @@ export function actor<
   readonly input?: { readonly [K in keyof A]?: StandardSchemaV1 }
   readonly authorize?: (c: ReadContext<S>, who: Principal, what: string) => boolean | Promise<boolean>
   readonly idleMs?: number
+  readonly residency?: ResidencyOption
+  readonly relay?: "allow" | "deny"
+  readonly version?: number
+  readonly migrate?: Readonly<Record<number, MigrationStep>>
 }): ActorDefinition<S, A, Q, E> {
   const seen = new Set(["state"])
   for (const part of [definition.actions, definition.queries, definition.events])
@@ -146,6 +169,9 @@ export function actor<
     }
   for (const name of Object.keys(definition.alarms ?? {}))
     if (name.length > 64) throw new TypeError(`the name ${name.slice(0, 70)}… is over 64 characters`)
+  if (definition.residency !== undefined && typeof definition.residency !== "function")
+    checkResidency("an actor class", definition.residency)
+  checkLadder(definition)
   return definition
 }
 
@@ -179,6 +205,10 @@ export interface ErasedDefinition {
   readonly alarms?: Readonly<Record<string, (c: unknown, ...args: unknown[]) => unknown>>
   readonly authorize?: (c: unknown, who: Principal, what: string) => boolean | Promise<boolean>
   readonly idleMs?: number
+  readonly residency?: ResidencyOption
+  readonly relay?: "allow" | "deny"
+  readonly version?: number
+  readonly migrate?: Readonly<Record<number, MigrationStep>>
 }
 
 /** The class of this name, or undefined. Own properties only: a class is never found on a prototype. */

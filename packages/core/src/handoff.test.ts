@@ -14,6 +14,7 @@ const base: HandView = {
   nonce: "n",
   known: (pop) => ["T", "S", "H", "U"].includes(pop),
   linked: () => true,
+  needsWho: false,
   declines: () => false,
   precopies: () => false,
 }
@@ -28,6 +29,7 @@ const pulled: Pull = {
   relay: false,
   via: undefined,
   have: undefined,
+  version: 1,
 }
 
 function phaseText(s: HandState): string {
@@ -188,6 +190,32 @@ describe("the hand-off's decisions", () => {
         "sealed → [grant] rest",
       ],
     )
+  })
+
+  test("a PULL for what may not go there is declined without a seal, and the actor stays at rest", () => {
+    assert.deepEqual(
+      run([
+        { type: "pull", pull: pulled },
+        { type: "sealed", answer: { kind: "declined", e: 3 } },
+      ]),
+      ["pull → [seal] sealing", "sealed → [tellRelay] rest"],
+    )
+  })
+
+  test("only a client brings an actor into being whose residency depends on who it is; others are told to relay to here", () => {
+    const view = { self: "H", needsWho: true }
+    const asked: HandInput = { type: "pull", pull: { ...pulled, relay: true } }
+    const record = (of: OwnershipRecord | undefined): HandInput => ({ type: "record", record: of })
+    const unused: OwnershipRecord = { k: "OWNED", e: 0, f: 1, v: 0, h: "" }
+    const opened = "pull → [peek] opening, parked 1"
+    assert.deepEqual(run([asked, record(undefined)], view), [opened, "record → [tellRelay] rest"])
+    assert.deepEqual(run([asked, record(unused)], view), [opened, "record → [tellRelay] rest"])
+    assert.deepEqual(run([asked, record({ ...unused, v: 1 })], view), [opened, "record → [claim] opening, parked 1"])
+    assert.deepEqual(run([asked, record(undefined)], { self: "H" }), [opened, "record → [claim] opening, parked 1"])
+    assert.deepEqual(run([{ type: "need", want }, record(undefined)], view), [
+      "need → [peek] opening, wanted",
+      "record → [claim] opening, wanted",
+    ])
   })
 
   test("a source in transit forwards with itself as via, and sends its grant again", () => {

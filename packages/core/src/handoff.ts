@@ -44,6 +44,8 @@ export interface Pull {
   readonly via: string | undefined
   /** The copy sent ahead that the origin holds. */
   readonly have: string | undefined
+  /** Schema version that the origin's code knows: below what is stored, it is served by relay. */
+  readonly version: number
 }
 
 /** What a local client needs: the actor here (`relay: false`), or only to reach it. */
@@ -109,7 +111,11 @@ export type HandInput =
   | { readonly type: "pull"; readonly pull: Pull }
   /** What the store answered to a pull that was executed while this POP was asking. */
   | { readonly type: "pointed"; readonly pull: Pull; readonly answer: Pointed }
-  | { readonly type: "sealed"; readonly answer: Pointed | { readonly kind: "grant" } }
+  /** `declined`: nothing was sealed, the stored state may not go there. */
+  | {
+      readonly type: "sealed"
+      readonly answer: Pointed | { readonly kind: "grant" } | { readonly kind: "declined"; readonly e: number }
+    }
   /** The actor was not sealed (it is too large, or cannot be written down); `e`: its activation goes on. */
   | { readonly type: "kept"; readonly e: number | undefined; readonly err: WireError }
   /** The copy that the owner, `from`, sent ahead is complete. It need not be who was asked: that one forwarded. */
@@ -149,7 +155,8 @@ export type Pointed =
 
 export type HandEffect =
   | { readonly type: "peek" }
-  | { readonly type: "claim" }
+  /** `fresh`: nothing was ever committed of it. */
+  | { readonly type: "claim"; readonly fresh: boolean }
   | { readonly type: "ask"; readonly ask: Ask; readonly via: string | undefined }
   /** Write the grant that is at hand. */
   | { readonly type: "install"; readonly activate: boolean; readonly from: string; readonly e: number }
@@ -196,6 +203,8 @@ export interface HandView {
   readonly nonce: string
   known(pop: string): boolean
   linked(pop: string): boolean
+  /** Only a client here can bring the actor into being: who it is decides where the state may be. */
+  readonly needsWho: boolean
   /** The activation serves another session than this one, or must not leave: the owner declines. */
   declines(pull: Pull): boolean
   /** The activation is large and in use: a copy should go ahead of the seal, so that its pause does not grow with its size. */
@@ -274,7 +283,19 @@ function decide(s: HandState, i: HandInput, v: HandView): HandStep {
 
     case "record":
       if (p.at !== "opening") return to(s, p)
-      if (i.record?.k === "OWNED" || (i.record === undefined && v.home === v.self)) return to(s, p, [{ type: "claim" }])
+      if (i.record?.k === "OWNED" || (i.record === undefined && v.home === v.self)) {
+        const fresh = i.record === undefined || i.record.v === 0
+        if (fresh && v.needsWho && !s.want) {
+          const e = i.record?.e ?? 0
+          return to(
+            s,
+            rest,
+            s.parked.map((pull) => ({ type: "tellRelay", pull, e })),
+            { parked: [] },
+          )
+        }
+        return to(s, p, [{ type: "claim", fresh }])
+      }
       if (s.want) return search(s, s.want, i.record, v)
       return answerParked(to(s, rest), i.record, v)
 
@@ -311,6 +332,7 @@ function decide(s: HandState, i: HandInput, v: HandView): HandStep {
     case "sealed": {
       if (p.at !== "sealing") return to(s, p)
       if (i.answer.kind === "grant") return to(s, rest, [{ type: "grant", pull: p.pull }], { want: undefined })
+      if (i.answer.kind === "declined") return to(s, rest, [{ type: "tellRelay", pull: p.pull, e: i.answer.e }])
       return redirect({ ...s, phase: rest }, p.pull, i.answer, v)
     }
 

@@ -1,4 +1,4 @@
-import { SojournError, type WireError } from "@sojourn/protocol"
+import { ActorError, SojournError, type WireError } from "@sojourn/protocol"
 import { Activation, type Attached } from "./activation.ts"
 import { definitionOf, type App } from "./actor.ts"
 import { homeOf, parseAddress } from "./address.ts"
@@ -6,16 +6,27 @@ import { AlarmClock } from "./alarm-clock.ts"
 import { Beliefs } from "./beliefs.ts"
 import { HostAttach, waitingFramesMax, type AttachRequest, type SessionFrame } from "./attach.ts"
 import { restState, step, type Ask, type HandEffect, type HandInput, type Pull } from "./handoff.ts"
-import { readBody, readSnapshot, type Loaded } from "./journal.ts"
+import { readBody, readNeeds, readSnapshot, type Loaded } from "./journal.ts"
 import type { Limits } from "./limits.ts"
 import { packBody, unpackBody } from "./mesh-codec.ts"
 import type { Blob, MeshMessage } from "./mesh-messages.ts"
+import { firstVersion, versionOf } from "./migrate.ts"
 import type { Chance, Clock, EventSink, Primitives, Undo } from "./ports.ts"
 import { Offers, type MoveDone } from "./offers.ts"
 import { Residents } from "./residents.ts"
 import { Relays } from "./relays.ts"
 import { Resend } from "./resend.ts"
-import type { Body, Compacted, Grant, Store } from "./store.ts"
+import {
+  checkResidency,
+  homeWithin,
+  insideResidency,
+  mayHold,
+  needsOf,
+  type Asker,
+  type Residency,
+} from "./residency.ts"
+import { decidePull } from "./record.ts"
+import { emptyBody, type Body, type Compacted, type Grant, type PullAnswer, type Store } from "./store.ts"
 import { isSpent, newSlot, type Slot } from "./slot.ts"
 import type { Tickets } from "./tickets.ts"
 import { Transfers } from "./transfers.ts"
@@ -32,6 +43,8 @@ export interface HostOptions {
   readonly pop: string
   /** Every configured POP, this one included. */
   readonly pops: ReadonlySet<string>
+  /** The region of each. */
+  readonly regions: ReadonlyMap<string, string>
   readonly homes: readonly string[]
   readonly store: Store
   readonly clock: Clock
@@ -143,9 +156,19 @@ export class Host {
 
   // ── sessions ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-  /** Throws UNKNOWN_ACTOR or BAD_KEY; everything later comes as a frame. */
+  /** Throws UNKNOWN_ACTOR, BAD_KEY or RESIDENCY_DENIED; everything later comes as a frame. */
   attach(request: AttachRequest): HostAttach {
     const slot = this.#slot(request.actor)
+    const { residency } = slot.def
+    // Known here without asking the owner, who would refuse it all the same.
+    if (typeof residency === "object") {
+      try {
+        this.#assertMayRelay(slot, residency, this.#o.pop)
+      } catch (error) {
+        this.#giveBack(slot)
+        throw error
+      }
+    }
     const att = new HostAttach(request)
     const before = slot.attached.get(att.sid)
     // Not silently: a relay that was opened late may be the older of the two, and then it is the living client that is told to
@@ -271,6 +294,7 @@ export class Host {
       if (att.status === "waiting") {
         att.status = "local"
         try {
+          this.#assertMayRelay(slot, activation.needs.residency, att.request.relayedBy ?? this.#o.pop)
           activation.attach(
             att,
             { ...att.request.body, acked: att.acked },
@@ -306,7 +330,10 @@ export class Host {
     const def = definitionOf(this.#o.app, name)
     if (!def)
       throw new SojournError("UNKNOWN_ACTOR", `no actor class ${JSON.stringify(name)} is set up at POP ${this.#o.pop}`)
-    const slot = newSlot(id, def, homeOf(id, this.#o.homes, this.#o.pops))
+    const { homes, pops, regions } = this.#o
+    const { residency } = def
+    const home = typeof residency === "object" ? homeWithin(id, homes, regions, residency) : homeOf(id, homes, pops)
+    const slot = newSlot(id, def, home)
     this.#slots.set(id, slot)
     return slot
   }
@@ -357,10 +384,13 @@ export class Host {
       nonce: chance.id(),
       known: (id) => pops.has(id),
       linked: (id) => this.#o.linked(id),
+      needsWho: typeof slot.def.residency === "function",
       declines: (pull) =>
-        !this.#leaving &&
-        this.#offers.to(slot.id) !== pull.origin &&
-        (slot.activation?.busyBesides(pull.session, limits.followQuietMs) ?? false),
+        slot.activation !== undefined &&
+        (!mayHold(slot.activation.needs, this.#asker(pull)) ||
+          (!this.#leaving &&
+            this.#offers.to(slot.id) !== pull.origin &&
+            slot.activation.busyBesides(pull.session, limits.followQuietMs))),
       precopies: (pull) => this.#precopies(slot, pull),
     })
     slot.state = state
@@ -389,7 +419,7 @@ export class Host {
         }, failed)
         return
       case "claim":
-        this.#claim(slot, home, failed)
+        this.#claim(slot, home, effect.fresh, failed)
         return
       case "ask":
         this.#ask(slot, effect.ask, effect.via)
@@ -423,7 +453,7 @@ export class Host {
           kept(this.#masked(slot.id, error))
           return
         }
-        store.pull(slot.id, home, effect.pull.origin, compacted, movableBytesMax(this.#o.limits)).then(
+        this.#pull(slot, effect.pull, compacted).then(
           (answer) => {
             if (answer.kind === "too-large") {
               kept(tooLarge(slot.id, answer.bytes, this.#o.limits))
@@ -448,12 +478,13 @@ export class Host {
       }
       case "answer":
         slot.answering++
-        store.pull(slot.id, home, effect.pull.origin, undefined, movableBytesMax(this.#o.limits)).then(
+        this.#pull(slot, effect.pull, undefined).then(
           (answer) => {
             slot.answering--
             if (answer.kind === "too-large")
               this.#tellRefused(slot, effect.pull, tooLarge(slot.id, answer.bytes, this.#o.limits).toWire())
             else if (answer.kind === "grant") this.#sendGrant(slot.id, answer, effect.pull)
+            else if (answer.kind === "declined") this.#tellRelay(slot, effect.pull, answer.e)
             else this.#input(slot, { type: "pointed", pull: effect.pull, answer })
             this.#giveBack(slot)
           },
@@ -495,11 +526,9 @@ export class Host {
       case "tellNone":
         send(effect.pull.origin, { t: "NONE", actor: slot.id, nonce: effect.pull.nonce })
         return
-      case "tellRelay": {
-        const { pull, e } = effect
-        send(pull.origin, { t: "RELAY_ME", actor: slot.id, nonce: pull.nonce, e, hops: pull.hops })
+      case "tellRelay":
+        this.#tellRelay(slot, effect.pull, effect.e)
         return
-      }
       case "tellRefused":
         this.#tellRefused(slot, effect.pull, effect.err)
         return
@@ -527,7 +556,86 @@ export class Host {
     this.#o.send(pull.origin, { t: "REFUSED", actor: slot.id, nonce: pull.nonce, err })
   }
 
-  #claim(slot: Slot, home: boolean, failed: (cause: unknown) => void): void {
+  #tellRelay(slot: Slot, pull: Pull, e: number): void {
+    const { origin, nonce, hops, version } = pull
+    this.#o.send(origin, { t: "RELAY_ME", actor: slot.id, nonce, e, hops })
+    // It was offered the actor and may not hold it: nothing else makes the owner decline its own offer.
+    if (pull.relay || this.#offers.to(slot.id) !== origin) return
+    const code = version < versionOf(slot.def) ? "SCHEMA_NEWER" : "RESIDENCY_DENIED"
+    this.#offers.fail(slot.id, new SojournError(code, `${slot.id} may not go to POP ${origin}, and stays`))
+  }
+
+  // ── borders ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  #asker(pull: Pull): Asker {
+    return { region: this.#o.regions.get(pull.origin), version: pull.version }
+  }
+
+  /** Clients at `pop` may be served by relay, or the actor may be there itself. */
+  #assertMayRelay(slot: Slot, residency: Residency | undefined, pop: string): void {
+    const region = this.#o.regions.get(pop)
+    if (slot.def.relay !== "deny" || insideResidency(residency, region)) return
+    throw new SojournError(
+      "RESIDENCY_DENIED",
+      `${slot.id} is not served at POP ${pop}, in ${String(region)}: its residency is ${(residency ?? []).join(", ")} and its relay is "deny"`,
+    )
+  }
+
+  /**
+   * Executes a PULL in the store, unless what is stored may not go to its origin: then nothing is sealed. What an activation holds
+   * has been asked before it drained. Needs never change once something is stored, so reading them first is no race.
+   */
+  async #pull(
+    slot: Slot,
+    pull: Pull,
+    compacted: Compacted | undefined,
+  ): Promise<PullAnswer | { readonly kind: "declined"; readonly e: number }> {
+    const { store, pop, primitives, limits } = this.#o
+    const home = slot.home === pop
+    const seal = (): Promise<PullAnswer> => store.pull(slot.id, home, pull.origin, compacted, movableBytesMax(limits))
+    const { residency } = slot.def
+    if (slot.activation || (residency === undefined && pull.version >= versionOf(slot.def))) return seal()
+    const stored = await store.load(slot.id)
+    if (stored === undefined ? !home : stored.record.k !== "OWNED") {
+      // Not ours when it was read. Nothing is asked of the store again: by now an install may have made it ours, and it would be sealed.
+      const { answer } = decidePull(stored?.record, home, pull.origin)
+      return answer.kind === "grant" ? { ...answer, body: stored?.body ?? emptyBody } : answer
+    }
+    const needs = needsOf(residency, stored && readNeeds(slot.id, stored.body, primitives))
+    return needs && mayHold(needs, this.#asker(pull)) ? seal() : { kind: "declined", e: stored?.record.e ?? 0 }
+  }
+
+  /** The residency of an actor that is coming into being here. Throws RESIDENCY_DENIED where this POP is outside: nothing is stored. */
+  #genesis(slot: Slot): Residency | undefined {
+    const declared = slot.def.residency
+    let residency: Residency | undefined
+    if (typeof declared !== "function") residency = declared
+    else {
+      const first = [...slot.attached.values()].find(({ status }) => status === "waiting")
+      if (!first)
+        throw new SojournError("NOT_FOUND_YET", `${slot.id} comes into being when a client attaches`, {
+          retryAfterMs: 250,
+        })
+      const globs = declared(parseAddress(slot.id).key, first.who)
+      checkResidency(slot.id, globs)
+      residency = [...globs]
+    }
+    this.#assertInside(slot, residency)
+    return residency
+  }
+
+  #assertInside(slot: Slot, residency: Residency | undefined): void {
+    const { regions, pop } = this.#o
+    if (insideResidency(residency, regions.get(pop))) return
+    throw new SojournError(
+      "RESIDENCY_DENIED",
+      `${slot.id} may not be at POP ${pop}, in ${String(regions.get(pop))}: its residency is ${(residency ?? []).join(", ")}. ` +
+        `A new one needs a key that names a POP inside as its home: use create() there, or a key that ends in "~" and that POP's id`,
+      { details: { actor: slot.id, residency } },
+    )
+  }
+
+  #claim(slot: Slot, home: boolean, fresh: boolean, failed: (cause: unknown) => void): void {
     if (!this.#residents.makeRoom()) {
       failed(
         new SojournError(
@@ -538,6 +646,16 @@ export class Host {
       )
       return
     }
+    let residency: Residency | undefined
+    if (fresh) {
+      // Before anything is written: a creation that is refused leaves no record.
+      try {
+        residency = this.#genesis(slot)
+      } catch (error) {
+        failed(this.#masked(slot.id, error))
+        return
+      }
+    }
     this.#o.store.claim(slot.id, home).then((answer) => {
       if (answer.kind === "elsewhere") {
         this.#input(slot, { type: "record", record: answer.record })
@@ -545,7 +663,7 @@ export class Host {
       }
       const { e, f, v, h } = answer.record
       try {
-        this.#activate(slot, answer.body, v, { epoch: e, fence: f, hash: h, home })
+        this.#activate(slot, answer.body, v, { epoch: e, fence: f, hash: h, home, residency })
       } catch (error) {
         failed(this.#masked(slot.id, error))
         return
@@ -560,10 +678,21 @@ export class Host {
     slot: Slot,
     body: Body,
     revision: number,
-    owner: { epoch: number; fence: number; hash: string; home: boolean; grant?: Grant; ahead?: Loaded | undefined },
+    owner: {
+      epoch: number
+      fence: number
+      hash: string
+      home: boolean
+      grant?: Grant
+      ahead?: Loaded | undefined
+      /** What `#genesis` said, if it was asked. */
+      residency?: Residency | undefined
+    },
   ): Activation {
     const { store, clock, chance, primitives, limits, events, pop, pops } = this.#o
-    const loaded = readBody(slot.id, body, revision, primitives, owner.ahead)
+    const stored = readBody(slot.id, body, revision, primitives, owner.ahead)
+    const loaded = stored.fresh ? { ...stored, residency: owner.residency ?? this.#genesis(slot) } : stored
+    this.#assertInside(slot, loaded.residency)
     // Another process had the actor since: what it did would be missing from the outputs of whoever stayed attached, with no gap to see.
     if (slot.left !== undefined && slot.left !== revision)
       this.#endLocal(slot, new SojournError("SLEPT", `${slot.id} has been elsewhere; attach again`))
@@ -710,7 +839,8 @@ export class Host {
     const { ask, via } = slot.search
     const { nonce, session, relay, hops } = ask
     const epoch = Math.max(0, ask.epoch)
-    const pull: Pull = { origin: this.#o.pop, nonce, session, epoch, hops, relay, via, have: ask.have }
+    const version = versionOf(slot.def)
+    const pull: Pull = { origin: this.#o.pop, nonce, session, epoch, hops, relay, via, have: ask.have, version }
     this.#o.send(ask.pop, pullMessage(slot.id, pull))
   }
 
@@ -820,8 +950,8 @@ export class Host {
   /**
    * Moves an actor that this POP owns to another, with the clients that are attached to it. Resolves when it is durable there.
    *
-   * Rejects with MOVED where this POP does not own it, POP_UNREACHABLE where the other does not take it in time; it then stays, or
-   * arrives later if it was granted by then.
+   * Rejects with MOVED where this POP does not own it, RESIDENCY_DENIED or SCHEMA_NEWER where the other may not hold it, POP_UNREACHABLE
+   * where it does not take it in time; it then stays, or arrives later if it was granted by then.
    */
   async move(actor: string, to: string): Promise<MoveDone> {
     const { pop, pops, store } = this.#o
@@ -1053,8 +1183,8 @@ export class Host {
     switch (m.t) {
       case "PULL": {
         if (!pops.has(m.origin) || m.origin === pop) return
-        const { origin, nonce, session, epoch, hops, relay, via, have } = m
-        const pull: Pull = { origin, nonce, session, epoch, hops, relay, via, have }
+        const { origin, nonce, session, epoch, hops, relay, via, have, version = firstVersion } = m
+        const pull: Pull = { origin, nonce, session, epoch, hops, relay, via, have, version }
         this.#input(this.#slot(m.actor), { type: "pull", pull })
         return
       }
@@ -1126,6 +1256,11 @@ export class Host {
   /** For a client: what user code or the engine under the store said stays in the log, which an id finds. */
   #masked(actor: string, error: unknown): SojournError {
     if (error instanceof SojournError) return error
+    if (error instanceof ActorError)
+      return new SojournError("ACTOR_ERROR", error.message, {
+        ref: error.code,
+        ...(error.data === undefined ? {} : { data: error.data }),
+      })
     const ref = this.#o.chance.id()
     this.#event("actor.failed", actor, { error, ref })
     return new SojournError("INTERNAL", `${actor} failed; the server's log has it under ${ref}`, { ref, cause: error })
@@ -1193,6 +1328,7 @@ export class Host {
     let bestRank: readonly [number, number, number] = [0, 0, 0]
     for (const one of pops) {
       if (one === pop || !this.#o.linked(one)) continue
+      if (!insideResidency(slot.activation?.needs.residency, this.#o.regions.get(one))) continue
       const rank = [-(through.get(one) ?? 0), one === slot.home ? 0 : 1, this.#o.rtt(one) ?? Infinity] as const
       if (best === undefined || before(rank, bestRank)) {
         best = one
@@ -1247,7 +1383,7 @@ function* localOf(slot: Slot): Generator<Attached> {
 }
 
 function pullMessage(actor: string, pull: Pull): MeshMessage {
-  const { session, via, have, ...rest } = pull
+  const { session, via, have, version, ...rest } = pull
   return {
     t: "PULL",
     actor,
@@ -1255,6 +1391,7 @@ function pullMessage(actor: string, pull: Pull): MeshMessage {
     ...(session === undefined ? {} : { session }),
     ...(via === undefined ? {} : { via }),
     ...(have === undefined ? {} : { have }),
+    ...(version === firstVersion ? {} : { version }),
   }
 }
 

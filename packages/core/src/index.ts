@@ -65,6 +65,10 @@ export type { Address } from "./address.ts"
 export { isBulk } from "./mesh-messages.ts"
 export type { MeshMessage, Principal } from "./mesh-messages.ts"
 
+// Borders: whether a POP may hold an actor.
+export { insideResidency, mayHold } from "./residency.ts"
+export type { Asker, Needs, Residency, ResidencyOption } from "./residency.ts"
+
 // Defining actors.
 export { actor, event, setup } from "./actor.ts"
 export type { AlarmWhen } from "./alarms.ts"

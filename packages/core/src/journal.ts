@@ -1,6 +1,8 @@
 import { SojournError, applyPatches, codec, type Encoded, type Patch, type WireError } from "@sojourn/protocol"
 import { applyAlarmChanges, type AlarmChange, type Alarms, type StoredAlarm } from "./alarms.ts"
 import type { Primitives } from "./ports.ts"
+import { firstVersion } from "./migrate.ts"
+import type { Needs, Residency } from "./residency.ts"
 import type { Body } from "./store.ts"
 
 /**
@@ -44,8 +46,12 @@ export interface Entry {
   readonly r: number
   /** When the turn ended, ms since 1970: bounds the tail's age. */
   readonly t: number
-  /** The whole initial state, in the first entry of an actor's life. */
+  /** The whole state: in the first entry of an actor's life, and where it was migrated. Nothing before such an entry can be replayed. */
   readonly i?: Encoded
+  /** Beside `i`: the schema version of the state; absent: 1. */
+  readonly sv?: number
+  /** Beside `i`: the regions that the state may enter; absent: all. Fixed in the first entry, repeated by the others. */
+  readonly rs?: Residency
   readonly p?: Encoded
   readonly ev?: readonly (readonly [string, Encoded])[]
   readonly s?: readonly SessionRecord[]
@@ -55,6 +61,9 @@ export interface Entry {
 
 interface StoredSnapshot {
   readonly r: number
+  /** As in an entry. */
+  readonly sv?: number
+  readonly rs?: Residency
   readonly st: Encoded
   readonly se: readonly SessionRecord[]
   readonly tail: readonly Entry[]
@@ -68,7 +77,7 @@ interface StoredSnapshot {
 export type Position = readonly [sid: string, revision: number, at: number]
 
 /** A body, read. `fresh`: nothing was stored yet. */
-export interface Loaded {
+export interface Loaded extends Needs {
   readonly fresh: boolean
   readonly revision: number
   readonly state: unknown
@@ -115,6 +124,36 @@ function unseal(kind: 1 | 2, bytes: Uint8Array, actor: string, primitives: Primi
   }
 }
 
+/** How needs are stored: nothing where nothing is asked, so that bodies of versions before this field read as what they are. */
+export function storedNeeds({ residency, version }: Needs): { readonly sv?: number; readonly rs?: Residency } {
+  return {
+    ...(version === firstVersion ? {} : { sv: version }),
+    ...(residency === undefined ? {} : { rs: residency }),
+  }
+}
+
+/**
+ * What a stored body asks of whoever holds it, without building its state; undefined: nothing is stored yet. Throws CORRUPT_RECORD: what
+ * cannot be read is not given away either.
+ */
+export function readNeeds(actor: string, body: Body, primitives: Primitives): Needs | undefined {
+  let needs: Needs | undefined
+  let revision = 0
+  const take = ({ sv, rs }: { readonly sv?: number; readonly rs?: Residency }): void => {
+    needs = { version: sv ?? firstVersion, residency: rs }
+  }
+  if (body.snapshot !== undefined) {
+    const stored = unseal(2, body.snapshot, actor, primitives) as StoredSnapshot
+    take(stored)
+    revision = stored.r
+  }
+  for (const bytes of body.entries) {
+    const entry = unseal(1, bytes, actor, primitives) as Entry
+    if (entry.r > revision && entry.i !== undefined) take(entry)
+  }
+  return needs
+}
+
 export function encodeEntry(entry: Entry, primitives: Primitives): Uint8Array {
   return seal(1, JSON.stringify(entry), primitives)
 }
@@ -122,6 +161,7 @@ export function encodeEntry(entry: Entry, primitives: Primitives): Uint8Array {
 export function encodeSnapshot(
   snapshot: {
     revision: number
+    needs: Needs
     state: unknown
     sessions: Iterable<SessionRecord>
     tail: readonly Entry[]
@@ -132,6 +172,7 @@ export function encodeSnapshot(
 ): Uint8Array {
   const stored: StoredSnapshot = {
     r: snapshot.revision,
+    ...storedNeeds(snapshot.needs),
     st: codec.encode(snapshot.state),
     se: [...snapshot.sessions],
     tail: snapshot.tail,
@@ -139,6 +180,11 @@ export function encodeSnapshot(
     ...(snapshot.alarms && snapshot.alarms.size > 0 ? { al: [...snapshot.alarms.values()] } : {}),
   }
   return seal(2, JSON.stringify(stored), primitives)
+}
+
+/** Whether a client that is behind this entry can be brought up to date by patches: not over a migration. */
+function replaysOver(entry: Entry): boolean {
+  return entry.i === undefined || entry.r === 1
 }
 
 /** Applies an entry's session updates to a table of records. */
@@ -154,6 +200,8 @@ export function mergeSessions(sessions: Map<string, SessionRecord>, entry: Entry
 export function readSnapshot(actor: string, snapshot: Uint8Array | undefined, primitives: Primitives): Loaded {
   const loaded = {
     fresh: true,
+    version: firstVersion,
+    residency: undefined as Residency | undefined,
     revision: 0,
     state: undefined as unknown,
     sessions: new Map<string, SessionRecord>(),
@@ -167,6 +215,8 @@ export function readSnapshot(actor: string, snapshot: Uint8Array | undefined, pr
   if (snapshot === undefined) return loaded
   const stored = unseal(2, snapshot, actor, primitives) as StoredSnapshot
   loaded.fresh = false
+  loaded.version = stored.sv ?? firstVersion
+  loaded.residency = stored.rs
   loaded.revision = stored.r
   loaded.state = codec.decode(stored.st)
   for (const record of stored.se) loaded.sessions.set(record.id, record)
@@ -190,11 +240,16 @@ export function readBody(actor: string, body: Body, revision: number, primitives
         "CORRUPT_RECORD",
         `the journal of ${actor} goes from revision ${loaded.revision} to ${entry.r}`,
       )
-    if (entry.i !== undefined) loaded.state = codec.decode(entry.i)
+    if (entry.i !== undefined) {
+      loaded.state = codec.decode(entry.i)
+      loaded.version = entry.sv ?? firstVersion
+      loaded.residency = entry.rs
+    }
     if (entry.p !== undefined) loaded.state = applyPatches(loaded.state, codec.decode(entry.p) as readonly Patch[])
     mergeSessions(loaded.sessions, entry)
     loaded.alarms = applyAlarmChanges(loaded.alarms, entry.al ?? [])
-    loaded.tail.push(entry)
+    if (replaysOver(entry)) loaded.tail.push(entry)
+    else loaded.tail = []
     loaded.revision = entry.r
     loaded.fresh = false
     loaded.journalBytes += bytes.length

@@ -17,6 +17,8 @@ import type { PeerMemory } from "./store.ts"
  *
  * After the MACs hold, both sides compare, each for itself:
  *  - lists of homes: two lists would be two geneses of one actor, so the link is refused and both lists are named;
+ *  - regions: they choose the home of an actor with a residency, so two opinions on one POP's region would be two geneses as well, and a
+ *    body could be sealed for a POP that is not where it was thought to be;
  *  - stores: a side whose store the other remembers under another id, or further along, has lost data. It is told (STORE_LOST) and
  *    refuses to serve; the other refuses the link. That is how a wiped or restored store is noticed (A5 in docs/handoff.md).
  *
@@ -81,6 +83,8 @@ export interface HandshakeSelf {
   /** Sampled when called: the watermark grows. `peer` chooses what is remembered. */
   identity(peer: string): MeshIdentity
   knows(pop: string): boolean
+  /** The configured region of a known POP. */
+  regionOf(pop: string): string | undefined
   /** Fresh and unguessable, for this link alone: what makes a replay worthless. */
   readonly nonce: string
 }
@@ -182,11 +186,18 @@ export function storeGone(remembered: PeerMemory | undefined, told: PeerMemory):
 const describe = (memory: PeerMemory): string => `store ${memory.store} at watermark ${memory.watermark}`
 
 /** What both compare once the other is proved. */
-function compare(mine: MeshIdentity, peer: MeshIdentity): { readonly state: HandshakeState } {
+function compare(mine: MeshIdentity, peer: MeshIdentity, self: HandshakeSelf): { readonly state: HandshakeState } {
   if (mine.homes !== peer.homes)
     return refuse(
       "MESH_REFUSED",
       `${mine.pop} has the homes ${mine.homes} and ${peer.pop} has ${peer.homes}: give every POP the same list`,
+      peer.pop,
+    )
+  const region = self.regionOf(peer.pop)
+  if (region !== peer.region)
+    return refuse(
+      "MESH_REFUSED",
+      `${peer.pop} is in region ${peer.region}, and ${mine.pop} has it in ${String(region)}: give every POP the same regions`,
       peer.pop,
     )
   if (storeGone(peer.remembered, { store: mine.store, watermark: mine.watermark }))
@@ -242,7 +253,7 @@ function onChallenge(hello: Hello, challenge: Challenge, self: HandshakeSelf): H
     return refuse("MESH_REFUSED", `${hello.to} was dialed and ${challenge.pop} answered: check its url`, hello.to)
   if (!proves(self, transcript("acceptor", hello, challenge), challenge.mac))
     return refuse("MESH_REFUSED", `${challenge.pop} does not know the mesh secret of ${hello.pop}`, challenge.pop)
-  const found = compare(hello, challenge).state
+  const found = compare(hello, challenge, self).state
   const proof: HandshakeFrame = { t: "PROOF", mac: sign(self, transcript("dialer", hello, challenge)) }
   return { state: found.k === "ready" ? { k: "proved", peer: challenge } : found, send: proof }
 }
@@ -250,7 +261,7 @@ function onChallenge(hello: Hello, challenge: Challenge, self: HandshakeSelf): H
 function onProof(hello: Hello, challenge: Challenge, mac: string, self: HandshakeSelf): HandshakeStep {
   if (!proves(self, transcript("dialer", hello, challenge), mac))
     return refuse("MESH_REFUSED", `${hello.pop} does not know the mesh secret of ${challenge.pop}`)
-  const found = compare(challenge, hello).state
+  const found = compare(challenge, hello, self).state
   return found.k === "ready" ? { state: found, send: { t: "READY" } } : { state: found }
 }
 

@@ -20,6 +20,8 @@ export type MeshMessage =
       readonly hops: number
       /** POP whose record granted the actor to the receiver; the receiver pulls from there if it has not installed it yet. */
       readonly via?: string
+      /** Schema version of this class that the origin's code knows; absent: 1. */
+      readonly version?: number
       /** True: attach through the owner, do not move. The answer is RELAY_ME, MOVED, NONE or REFUSED. */
       readonly relay: boolean
       /** The copy sent ahead that the origin holds complete: the owner may grant what came after it. */

@@ -63,6 +63,7 @@ const shapes: Shapes = {
     epoch: count,
     hops: count,
     via: optional(pop),
+    version: optional(count),
     relay: flag,
     have: optional(blobId),
   },

@@ -413,6 +413,7 @@ function selfOf(pop: string, over: Partial<HandshakeSelf> & { who?: Partial<Mesh
     primitives,
     nonce: `nonce-of-${pop}`,
     knows: (id) => ["bos", "fra", "nrt"].includes(id) && id !== pop,
+    regionOf: () => "eu",
     identity: () => ({
       pop,
       node: `node-${pop}`,
@@ -462,6 +463,15 @@ describe("the mesh handshake", () => {
     const b = stepHandshake(listening, json(forged.send), selfOf("fra"))
     const proof = { t: "PROOF", mac: primitives.hmac("x", "y") }
     assert.match(reasonOf(stepHandshake(b.state, proof, selfOf("fra")).state), /bos does not know the mesh secret/)
+  })
+
+  test("refuses a peer whose region is not the configured one, on either side: it would choose another home", () => {
+    const moved = { who: { region: "us" } }
+    assert.match(
+      reasonOf(shake(selfOf("bos"), selfOf("fra", moved)).a),
+      /MESH_REFUSED: fra is in region us, and bos has it in eu/,
+    )
+    assert.match(reasonOf(shake(selfOf("bos", moved), selfOf("fra")).b), /MESH_REFUSED: bos is in region us/)
   })
 
   test("lets secrets rotate: the new one added last everywhere, then first everywhere, then alone", () => {

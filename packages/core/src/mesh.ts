@@ -169,6 +169,7 @@ export function createMesh(options: MeshOptions): Mesh {
       primitives: options.primitives,
       nonce: options.chance.id(),
       knows: (pop) => peers.has(pop),
+      regionOf: (pop) => peers.get(pop)?.config.region,
       identity(to) {
         const remembered = peers.get(to)?.memory
         const { pop, node, region } = options

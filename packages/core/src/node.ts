@@ -95,6 +95,7 @@ export function createNode<D>(options: NodeOptions<D>): CoreNode<D> {
   const { app, pop, node, region, store, clock, chance, primitives, limits, events } = options
   const peers = options.mesh?.peers ?? []
   const pops = new Set([pop, ...peers.map(({ id }) => id)])
+  const regions = new Map([[pop, region], ...peers.map((peer) => [peer.id, peer.region] as const)])
   const homes = options.mesh?.homes ?? [pop]
   // Without a mesh nobody else needs to verify tickets and session ids: a secret of this store's history keeps them valid over restarts.
   const secrets = options.mesh
@@ -116,6 +117,7 @@ export function createNode<D>(options: NodeOptions<D>): CoreNode<D> {
     app,
     pop,
     pops,
+    regions,
     homes,
     store,
     clock,

@@ -33,6 +33,11 @@ describe("a POP's options", () => {
   for (const [what, options, message] of [
     ["an id with capitals", { id: "BOS" }, /id must be 1 to 32/],
     ["an empty region", { region: "" }, /region must be/],
+    [
+      "a residency that no POP is inside",
+      { app: { actors: { cart: { residency: ["eu-*", "ap-*"] } } } },
+      /residency eu-\*, ap-\* of cart: the configured regions are us-east/,
+    ],
     ["no storage", { storage: undefined }, /storage must be a store to open/],
     ["an authenticate that is no function", { authenticate: "yes" }, /authenticate must be a function/],
     ["a short secret", { mesh: { ...mesh, secret: "short" } }, /16 characters or more/],

@@ -1,11 +1,13 @@
 import { SojournError } from "@sojourn/protocol"
 import {
+  insideResidency,
   withLimits,
   type App,
   type EventSink,
   type Limits,
   type MeshPeer,
   type Principal,
+  type Residency,
   type StoreOpener,
 } from "@sojourn/core"
 
@@ -22,6 +24,7 @@ export interface PopOptions<D> {
   readonly app: App<D>
   /** This POP's name: 1 to 32 of a–z, 0–9 and `-`, beginning with a letter. Never another POP's, never one whose store was lost. */
   readonly id: string
+  /** Where it is: what the `residency` of actors is compared with. Formed like `id`; every POP must give the same for each. */
   readonly region: string
   readonly storage: StoreOpener
   /** Other POPs. Absent: this one stands alone. */
@@ -126,6 +129,16 @@ function checkHomes(id: string, peers: readonly MeshPeer[], homes: readonly stri
   return homes
 }
 
+/** A class whose actors could be nowhere is a mistake of this list, or of that class. */
+function checkResidencies(app: object, regions: readonly string[]): void {
+  const { actors } = app as { actors?: Readonly<Record<string, { readonly residency?: unknown }>> }
+  for (const [name, { residency }] of Object.entries(actors ?? {}))
+    if (Array.isArray(residency) && !regions.some((region) => insideResidency(residency as Residency, region)))
+      bad(
+        `no POP is inside the residency ${residency.join(", ")} of ${name}: the configured regions are ${[...new Set(regions)].join(", ")}`,
+      )
+}
+
 function checkLimits(limits: Partial<Limits> | undefined): Limits {
   try {
     return withLimits(limits)
@@ -149,6 +162,7 @@ export function checkOptions<D>(options: PopOptions<D>, nodeEnv: string | undefi
     for (const origin of origins) checkUrl("an origin", origin, ["http:", "https:"])
   if (options.publicUrl !== undefined) checkUrl("publicUrl", options.publicUrl, ["http:", "https:", "ws:", "wss:"])
   const peers = checkPeers(id, mesh?.peers ?? [])
+  checkResidencies(options.app, [options.region, ...peers.map(({ region }) => region)])
   return {
     limits: checkLimits(options.limits),
     secrets: mesh === undefined ? [] : checkSecrets(mesh.secret),
