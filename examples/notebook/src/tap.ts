@@ -2,10 +2,13 @@ import type { SocketFactory } from "@sojourn/client"
 
 /** What passes on a client's socket, for whoever measures. Times are of `performance.now()`. */
 export interface Tap {
-  /** The socket is open and `hello` is about to be made: a call made now goes with it. */
-  beforeHello?(url: string): void
+  /**
+   * The client's actors are about to be attached on this socket: a call made now goes with them. That is with `hello`, or with `welcome`
+   * if another socket is in use until then.
+   */
+  arriving?(url: string): void
   helloSent?(at: number, url: string): void
-  /** A frame of this type came. */
+  /** A frame of this type came, over the socket that was opened last. */
   heard?(type: string, at: number): void
 }
 
@@ -13,16 +16,23 @@ const typePattern = /^\{"t":"(\w+)"/
 
 /** The runtime's own WebSocket, watched: what the client gets without `socket`, and nothing is changed or held back. */
 export function tappedSocket(tap: Tap): SocketFactory {
+  let latest: WebSocket | undefined
   return (url, protocols, reader) => {
     const socket = new WebSocket(url, protocols)
+    let arrived = false
+    const arriving = (): void => {
+      if (!arrived) tap.arriving?.(url)
+      arrived = true
+    }
     socket.onopen = () => {
-      tap.beforeHello?.(url)
+      if (latest?.readyState !== WebSocket.OPEN) arriving()
       reader.open()
     }
     socket.onmessage = (event: MessageEvent<unknown>) => {
       if (typeof event.data !== "string") return
       const type = typePattern.exec(event.data)?.[1]
-      if (type !== undefined) tap.heard?.(type, performance.now())
+      if (socket === latest && type === "welcome") arriving()
+      if (socket === latest && type !== undefined) tap.heard?.(type, performance.now())
       reader.message(event.data)
     }
     socket.onclose = (event) => reader.closed(event.code, event.reason)
@@ -30,7 +40,10 @@ export function tappedSocket(tap: Tap): SocketFactory {
     socket.onerror = () => undefined
     return {
       send(data) {
-        if (data.startsWith('{"t":"hello"')) tap.helloSent?.(performance.now(), url)
+        if (data.startsWith('{"t":"hello"')) {
+          latest = socket
+          tap.helloSent?.(performance.now(), url)
+        }
         socket.send(data)
       },
       buffered: () => socket.bufferedAmount,

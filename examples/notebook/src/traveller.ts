@@ -85,7 +85,7 @@ export class Traveller {
       // POPs that are killed come back within a second here: no reason to wait for long.
       limits: { queueCallsMax: 2 * openMax, callMs, retryMsMax: 1_000 },
       socket: tappedSocket({
-        beforeHello: () => this.call(),
+        arriving: () => this.call(),
         helloSent: (at) => {
           if (this.#arrival) this.#arrival.helloAt ??= at
         },

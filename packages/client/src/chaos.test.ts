@@ -2,7 +2,7 @@ import assert from "node:assert/strict"
 import { test } from "node:test"
 import { SojournError } from "@sojourn/protocol"
 import { createClient } from "./client.ts"
-import { FakeWorld } from "./testing/fake-world.ts"
+import { FakeWorld, type FakeSocket } from "./testing/fake-world.ts"
 import { ManualClock } from "./testing/manual-clock.ts"
 
 /** Mulberry32: small, seeded, good enough to pick faults. */
@@ -29,7 +29,7 @@ async function play(seed: number): Promise<Record<string, number>> {
   world.spares = Math.floor(random() * 3)
   const clock = new ManualClock()
   const client = createClient({
-    url: "ws://bos",
+    url: random() < 0.5 ? "ws://bos" : ["ws://bos", "ws://fra", "ws://nrt"],
     clock,
     chance: { random, id: () => "c" },
     socket: world.factory,
@@ -57,12 +57,24 @@ async function play(seed: number): Promise<Record<string, number>> {
     })
     handle.state.subscribe(() => {})
   }
+  const urls = ["ws://bos", "ws://fra", "ws://nrt"]
+  const pick = (): string => urls[Math.floor(random() * urls.length)] ?? ""
+  const any = (): FakeSocket | undefined => {
+    const alive = world.sockets.filter((socket) => !socket.isClosed)
+    return alive[Math.floor(random() * alive.length)]
+  }
   const tick = (): Promise<void> => new Promise((resolve) => setImmediate(resolve))
   const faults: Record<string, () => void> = {
-    cut: () => world.sockets.at(-1)?.cut(),
-    move: () => client.switchTo(`ws://${["bos", "fra", "nrt"][Math.floor(random() * 3)]}`),
+    cut: () => any()?.cut(),
+    // Switching takes a few steps: while two or three sockets are there, each may be cut, held or sent away.
+    move: () => client.switchTo(pick()),
+    goaway: () => any()?.send({ t: "goaway", retryAfterMs: random() * 500 }),
+    down: () => {
+      const url = pick()
+      if (!world.unreachable.delete(url)) world.unreachable.add(url)
+    },
     hold: () => {
-      const socket = world.sockets.at(-1)
+      const socket = any()
       if (socket) socket.held = !socket.held
     },
     away: () => {
@@ -121,8 +133,12 @@ async function play(seed: number): Promise<Record<string, number>> {
     } else await clock.advance(random() * 400, async () => void (await tick(), world.step()))
   }
   for (const socket of world.sockets) socket.held = false
+  world.unreachable.clear()
   world.refuseCall = () => undefined
   world.refuseAttach = () => undefined
+  // What was lost last shows with the next output.
+  await clock.advance(5_000, () => world.run())
+  for (const key of keys) world.commit(world.actor(`list/${key}`), "end")
   for (let i = 0; i < 40; i++) await clock.advance(1_000, () => world.run())
   for (const key of keys) {
     const actor = world.actor(`list/${key}`)
@@ -151,7 +167,7 @@ async function play(seed: number): Promise<Record<string, number>> {
   return counts
 }
 
-test("C48 C49 C51 C57 under random cuts, moves, refusals and gaps each call is applied at most once, in order, and told truly", async () => {
+test("C48 C49 C51 C57 C59 C70 under random cuts, moves, drains, refusals and gaps each call is applied at most once, in order, and told truly", async () => {
   const total: Record<string, number> = {}
   for (let seed = 1; seed <= 60; seed++)
     try {
@@ -162,6 +178,8 @@ test("C48 C49 C51 C57 under random cuts, moves, refusals and gaps each call is a
   for (const name of [
     "cut",
     "move",
+    "goaway",
+    "down",
     "hold",
     "away",
     "lose",

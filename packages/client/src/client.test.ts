@@ -491,6 +491,279 @@ describe("moves", () => {
     await client.close()
   })
 
+  test("C55 C70 until the new POP has welcomed the client all goes on over the old socket, which is closed after the new attach", async () => {
+    const { world, client, run, applied, kinds, statuses } = setUp()
+    const handle = client.list.get("a")
+    await Promise.all([handle.push("1"), run()])
+    const old = world.socket
+    world.holding = true
+    client.switchTo("ws://fra")
+    const during = watch(handle.push("2"))
+    // Used at the very moment when the new socket opens.
+    const other = watch(client.list.get("b").push("x"))
+    world.step()
+    await run()
+    assert.deepEqual([during.how(), other.how()], ["= 2", "= 1"])
+    assert.equal(statuses.at(-1), "moving")
+    assert.equal(client.pop, "bos")
+    const fresh = world.socket
+    assert.ok(!fresh.texts[0]?.includes("attach"), "what is served stays where it is")
+    assert.deepEqual(kinds(fresh), ["hello"])
+    fresh.release()
+    assert.equal(statuses.at(-1), "connected")
+    const after = watch(handle.push("3"))
+    await run()
+    assert.deepEqual(kinds(fresh), ["hello", "attach", "attach", "call"])
+    fresh.release()
+    await run()
+    assert.ok(old.isOpen, "the second attach is not answered yet")
+    assert.ok(!kinds(old).includes("detach"))
+    fresh.release()
+    await run()
+    assert.equal(old.closedBy, "client")
+    assert.equal(after.how(), "pending")
+    fresh.held = false
+    await run()
+    assert.equal(after.how(), "= 3")
+    assert.deepEqual(applied(), ["push(1)", "push(2)", "push(3)"])
+    await client.close()
+  })
+
+  test("C48 C57 what the old socket says before the new attach is answered counts: replies once, outputs without a gap", async () => {
+    const { world, client, run, applied } = setUp({ limits: { windowCallsMax: 2, ackFrames: 1 } })
+    const handle = client.list.get("a")
+    const heard: (string | undefined)[] = []
+    handle.on("pushed", (value) => heard.push(value))
+    handle.state.subscribe(() => {})
+    const resumes: string[] = []
+    handle.onResume((how) => resumes.push(how))
+    await Promise.all([handle.ready(), run()])
+    const old = world.socket
+    old.held = true
+    const calls = ["1", "2", "3"].map((value) => watch(handle.push(value)))
+    await run()
+    world.holding = true
+    client.switchTo("ws://fra")
+    await run()
+    const fresh = world.socket
+    fresh.release()
+    await run()
+    assert.deepEqual(
+      calls.map((call) => call.how()),
+      ["pending", "pending", "pending"],
+    )
+    old.held = false
+    await run()
+    assert.deepEqual(
+      calls.map((call) => call.how()),
+      ["= 1", "= 2", "pending"],
+    )
+    assert.deepEqual(heard, ["1", "2"])
+    assert.deepEqual(handle.state.get(), { list: ["1", "2"] })
+    assert.ok(old.isOpen)
+    fresh.held = false
+    await run()
+    // The window opens by what the trail brought: nothing else comes that could be acknowledged.
+    assert.equal(calls[2]?.how(), "= 3")
+    assert.deepEqual(heard, ["1", "2", "3"])
+    assert.deepEqual(resumes, ["new", "replay"])
+    assert.deepEqual(applied(), ["push(1)", "push(2)", "push(3)"])
+    assert.equal(client.stats.gaps, 0)
+    await client.close()
+  })
+
+  test("C57 an output that the old socket leaves out is made up for by the new attach, not taken for the next one", async () => {
+    const { world, client, run } = setUp()
+    const handle = client.list.get("a")
+    const heard: (string | undefined)[] = []
+    handle.on("pushed", (value) => heard.push(value))
+    await Promise.all([handle.ready(), run()])
+    const old = world.socket
+    const ch = [...world.actor("list/a").attaches][0]?.ch ?? 0
+    world.holding = true
+    client.switchTo("ws://fra")
+    await run()
+    world.socket.release()
+    world.commit(world.actor("list/a"), "1")
+    old.sayLate({ t: "out", ch, r: 3, prev: 2, ev: [["pushed", { v: "wrong" }]] })
+    world.socket.held = false
+    await run()
+    assert.deepEqual(heard, ["1"])
+    assert.equal(client.stats.gaps, 0)
+    await client.close()
+  })
+
+  test("C54 an error on the old socket that may be retried is not the call's reply: the call has gone again", async () => {
+    const { world, client, run } = setUp()
+    const handle = client.list.get("a")
+    await Promise.all([handle.ready(), run()])
+    const old = world.socket
+    old.held = true
+    world.refuseCall = () => new SojournError("MAILBOX_FULL")
+    const call = watch(handle.push("1"))
+    await run()
+    world.refuseCall = () => undefined
+    world.holding = true
+    client.switchTo("ws://fra")
+    await run()
+    world.socket.release()
+    old.held = false
+    await run()
+    assert.equal(call.how(), "pending")
+    world.socket.held = false
+    await run()
+    assert.equal(call.how(), "= 1")
+    await client.close()
+  })
+
+  test("C59 a POP that does not answer is tried again with pauses while the old one serves, and comes in when it can", async () => {
+    const { world, client, run, advance, statuses, applied } = setUp()
+    const handle = client.list.get("a")
+    await Promise.all([handle.push("1"), run()])
+    const old = world.socket
+    world.unreachable.add("ws://fra")
+    client.switchTo("ws://fra")
+    await advance(20_000)
+    const tries = world.sockets.length - 1
+    assert.ok(tries >= 4 && tries <= 10, `${tries} tries`)
+    const call = watch(handle.push("2"))
+    await run()
+    assert.equal(call.how(), "= 2")
+    assert.ok(old.isOpen)
+    assert.deepEqual(statuses, ["connecting", "connected", "moving"])
+    assert.equal(client.url, "ws://fra")
+    world.unreachable.clear()
+    await advance(15_000)
+    assert.equal(client.pop, "fra")
+    assert.equal(statuses.at(-1), "connected")
+    assert.ok(old.isClosed)
+    assert.deepEqual(applied(), ["push(1)", "push(2)"])
+    await client.close()
+  })
+
+  test("a new socket that dies before its attach is answered leaves the client on the old one, where the actor stays put", async () => {
+    const { world, client, run, advance, applied, statuses } = setUp()
+    const handle = client.list.get("a")
+    await Promise.all([handle.push("1"), run()])
+    const old = world.socket
+    world.holding = true
+    client.switchTo("ws://fra")
+    await run()
+    world.socket.release()
+    const call = watch(handle.push("2"))
+    await run()
+    world.unreachable.add("ws://fra")
+    world.socket.cut()
+    await run()
+    assert.equal(call.how(), "= 2")
+    assert.equal(client.pop, "bos")
+    assert.equal(statuses.at(-1), "moving")
+    const again = old.frames.at(-1)
+    assert.ok(again?.t === "attach" && again.stay === true, JSON.stringify(again))
+    world.unreachable.clear()
+    world.holding = false
+    await advance(15_000)
+    assert.equal(client.pop, "fra")
+    assert.deepEqual(applied(), ["push(1)", "push(2)"])
+    await client.close()
+  })
+
+  test("the old socket dying on the way is no more than a reconnect: the attach goes with hello if that was not sent yet", async () => {
+    const { world, client, run, applied, statuses } = setUp()
+    const handle = client.list.get("a")
+    await Promise.all([handle.push("1"), run()])
+    world.stalled = true
+    client.switchTo("ws://fra")
+    await run()
+    world.sockets[0]?.cut()
+    const call = watch(handle.push("2"))
+    world.stalled = false
+    await run()
+    assert.equal(call.how(), "= 2")
+    assert.equal(world.sockets.length, 2)
+    const [hello] = world.socket.frames
+    assert.ok(hello?.t === "hello" && hello.attach?.length === 1)
+    assert.deepEqual(statuses, ["connecting", "connected", "moving", "connected"])
+    assert.deepEqual(applied(), ["push(1)", "push(2)"])
+    await client.close()
+  })
+
+  test("C65 a POP that refuses the client for good is not tried again; the client stays where it is", async () => {
+    const { world, client, run, advance, errors, statuses } = setUp({ token: "t" })
+    const handle = client.list.get("a")
+    await Promise.all([handle.push("1"), run()])
+    const old = world.socket
+    world.principalOf = () => undefined
+    client.switchTo("ws://fra")
+    await advance(60_000)
+    assert.equal(world.sockets.length, 2)
+    assert.deepEqual(statuses, ["connecting", "connected", "moving", "connected"])
+    assert.deepEqual(
+      errors.map(({ code }) => code),
+      ["UNAUTHORIZED"],
+    )
+    const call = watch(handle.push("2"))
+    await run()
+    assert.equal(call.how(), "= 2")
+    assert.ok(old.isOpen)
+    await client.close()
+  })
+
+  test("what was made as one principal is not sent again over a new socket that is another's", async () => {
+    let token = "alice"
+    const { world, client, run, applied } = setUp({ token: () => token })
+    const handle = client.list.get("a")
+    await Promise.all([handle.ready(), run()])
+    world.socket.held = true
+    const call = watch(handle.push("alice's"))
+    await run()
+    token = "bob"
+    client.switchTo("ws://fra")
+    await run()
+    assert.equal(call.how(), "UNAUTHORIZED unknown")
+    assert.deepEqual(applied(), ["push(alice's)"])
+    assert.ok(world.sockets[0]?.isClosed)
+    await client.close()
+  })
+
+  test("a client that changes its mind on the way leaves at most one socket behind", async () => {
+    const { world, client, run, applied } = setUp()
+    const handle = client.list.get("a")
+    await Promise.all([handle.push("1"), run()])
+    for (let i = 0; i < 12; i++) {
+      client.switchTo(`ws://${["fra", "nrt", "bos"][i % 3]}`)
+      void handle.push(`${i + 2}`)
+      for (let n = 0; n < i; n++) world.step()
+      await Promise.resolve()
+      assert.ok(world.sockets.filter((socket) => !socket.isClosed).length <= 3)
+    }
+    await run()
+    assert.equal(client.pop, "bos")
+    assert.equal(world.sockets.filter((socket) => !socket.isClosed).length, 1)
+    assert.deepEqual(
+      applied(),
+      Array.from({ length: 13 }, (_, i) => `push(${i + 1})`),
+    )
+    await client.close()
+  })
+
+  test("an actor that moves while its attach stays is told, and nothing is sent again", async () => {
+    const { world, client, run, moves, kinds } = setUp()
+    const handle = client.list.get("a")
+    await Promise.all([handle.push("1"), run()])
+    const ch = [...world.actor("list/a").attaches][0]?.ch ?? 0
+    const sent = kinds().length
+    world.socket.send({ t: "moved", ch, to: "nrt", e: 2, ticket: "fresh", stays: true })
+    await run()
+    assert.equal(kinds().length, sent)
+    assert.deepEqual([handle.pop, handle.ticket], ["nrt", "fresh"])
+    assert.deepEqual(moves, [{ actor: ["list", "a"], from: "bos", to: "nrt", ms: 0, report: undefined }])
+    const call = watch(handle.push("2"))
+    await run()
+    assert.equal(call.how(), "= 2")
+    await client.close()
+  })
+
   test("hints are advice that an app may keep, change or withhold", async () => {
     const kept = new Map<string, string>()
     const storage = {
@@ -680,27 +953,84 @@ describe("the connection", () => {
     await client.close()
   })
 
-  test("a server that goes away names the time, which wins; it is left then even if it does not close", async () => {
-    const { world, client, run, advance, statuses } = setUp()
+  test("C70 a server that goes away is left within its time, at a moment of chance, over a connection that is opened first", async () => {
+    const { world, client, run, advance, statuses, applied } = setUp()
     const handle = client.list.get("a")
     await Promise.all([handle.ready(), run()])
-    world.socket.send({ t: "goaway", retryAfterMs: 3_000 })
+    const old = world.socket
+    old.send({ t: "goaway", retryAfterMs: 3_000 })
     await run()
-    await advance(2_999)
-    assert.equal(watch(handle.push("still served")).how(), "pending")
+    await advance(1_499)
     assert.equal(world.sockets.length, 1)
+    assert.equal(statuses.at(-1), "connected")
+    world.holding = true
     await advance(1)
     assert.equal(world.sockets.length, 2)
+    assert.equal(statuses.at(-1), "moving")
+    const call = watch(handle.push("over the old one"))
     await run()
+    assert.equal(call.how(), "= 1")
+    assert.ok(old.isOpen)
+    world.socket.held = false
+    await run()
+    assert.equal(statuses.at(-1), "connected")
+    assert.equal(old.closedBy, "client")
+    assert.deepEqual(applied(), ["push(over the old one)"])
+    await client.close()
+  })
+
+  test("C70 a server that goes away and closes at once names the time, before which nobody comes back", async () => {
+    const { world, client, run, advance, statuses } = setUp()
+    await Promise.all([client.list.get("a").ready(), run()])
     world.socket.send({ t: "goaway", retryAfterMs: 5_000 })
     await run()
     world.socket.cut(4000)
     await advance(4_999)
-    assert.equal(world.sockets.length, 2)
+    assert.equal(world.sockets.length, 1)
     await advance(1)
-    assert.equal(world.sockets.length, 3)
+    assert.equal(world.sockets.length, 2)
     assert.equal(statuses.at(-1), "connected")
     await client.close()
+  })
+
+  test("several URLs: the next one after a failed attempt and when a server goes away, and never one that a message names", async () => {
+    const { world, client, run, advance, statuses } = setUp({ url: ["ws://bos", "ws://fra", "ws://nrt"] })
+    world.unreachable.add("ws://bos")
+    const call = watch(client.list.get("a").push("1"))
+    await run()
+    await advance(250)
+    assert.equal(call.how(), "= 1")
+    assert.equal(client.pop, "fra")
+    client.switchTo("ws://bos")
+    await advance(10_000)
+    assert.deepEqual(
+      [client.pop, client.url],
+      ["fra", "ws://bos"],
+      "what the app chose is kept while there is a connection",
+    )
+    client.switchTo("ws://fra")
+    await run()
+    const before = world.sockets.length
+    // A connection that worked is made again first.
+    world.socket.cut()
+    await advance(250)
+    assert.equal(client.pop, "fra")
+    const ch = [...world.actor("list/a").attaches][0]?.ch ?? 0
+    world.socket.send({ t: "moved", ch, to: "ws://evil", e: 2, stays: true })
+    world.socket.send({ t: "goaway", retryAfterMs: 0 })
+    await advance(0)
+    assert.equal(client.pop, "nrt")
+    assert.equal(client.url, "ws://nrt")
+    world.socket.send({ t: "goaway", retryAfterMs: 0 })
+    await advance(60_000)
+    assert.equal(client.pop, "fra")
+    assert.equal(statuses.at(-1), "connected")
+    assert.deepEqual(
+      world.sockets.slice(before).map((socket) => socket.pop),
+      ["fra", "nrt", "bos", "fra"],
+    )
+    await client.close()
+    assert.throws(() => createClient({ url: [] }), /at least one url/)
   })
 
   test("C62 a half-open connection is left within two heartbeats; any inbound frame counts as life", async () => {
@@ -961,6 +1291,27 @@ describe("C66 close", () => {
       assert.deepEqual(unhandled, [])
       process.off("unhandledRejection", listener)
     })
+
+  test("C66 with three sockets on the way from POP to POP all are closed, and waited for", async () => {
+    const { world, client, run, clock } = setUp()
+    await Promise.all([client.list.get("a").ready(), run()])
+    world.holding = true
+    client.switchTo("ws://fra")
+    await run()
+    world.socket.release()
+    client.switchTo("ws://nrt")
+    await run()
+    assert.deepEqual(
+      world.sockets.map((socket) => socket.isOpen),
+      [true, true, true],
+    )
+    const closed = watch(client.close())
+    assert.equal(closed.how(), "pending")
+    await run()
+    assert.equal(closed.how(), "= undefined")
+    assert.ok(world.sockets.every((socket) => socket.closedBy === "client"))
+    assert.equal(clock.timers, 0)
+  })
 
   test("C66 pending calls reject with the right outcome, and close waits no longer than it may", async () => {
     const { world, client, run, clock, advance } = setUp()

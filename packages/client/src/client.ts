@@ -45,6 +45,8 @@ class Core implements LinkHost, ConnectionOwner {
   readonly #links = new Map<string, { readonly link: Link; readonly handle: ActorHandle<ActorShape> }>()
   readonly #channels = new Map<number, Link>()
   #lastChannel = 0
+  /** The last channel of the socket before: it is closed once none of its channels is open. */
+  #formerChannel = 0
   #uses = 0
   #spares: string[] = []
   /** Session ids that were asked for and have not come. */
@@ -67,7 +69,7 @@ class Core implements LinkHost, ConnectionOwner {
     })
     this.connection = new Connection(
       {
-        url: options.url,
+        urls: typeof options.url === "string" ? [options.url] : options.url,
         token: options.token,
         limits: this.limits,
         clock: this.#clock,
@@ -186,6 +188,18 @@ class Core implements LinkHost, ConnectionOwner {
 
   shutChannel(ch: number): void {
     this.#channels.delete(ch)
+    this.#settle()
+  }
+
+  socket(): object | undefined {
+    return this.connection.wire
+  }
+
+  /** Channels were opened in the order in which the map has them. */
+  #settle(): void {
+    if (this.#formerChannel === 0 || (this.#channels.keys().next().value ?? Infinity) <= this.#formerChannel) return
+    this.#formerChannel = 0
+    this.connection.settled()
   }
 
   spareSession(): string | undefined {
@@ -220,8 +234,8 @@ class Core implements LinkHost, ConnectionOwner {
 
   // For the connection.
 
-  upgradeTicket(): string | undefined {
-    for (const link of this.#byUse()) {
+  upgradeTicket(attaching: boolean): string | undefined {
+    for (const link of this.#byUse(!attaching)) {
       const ticket = this.hint(link)
       // Only what may be a subprotocol's name (RFC 9110 §5.6.2); a socket refuses others by throwing.
       if (ticket !== undefined && /^[\w!#$%&'*+.^`|~-]+$/.test(ticket)) return ticket
@@ -229,20 +243,25 @@ class Core implements LinkHost, ConnectionOwner {
     return undefined
   }
 
-  hello(token: string | undefined): string {
+  hello(token: string | undefined, attaching: boolean): string {
     this.#clientId ??= (this.#options.clientId ?? this.#chance.id()).slice(0, 64)
     let text = `{"t":"hello","client":${JSON.stringify(this.#clientId)}`
     if (token !== undefined) text += `,"token":${JSON.stringify(token)}`
     const attaches: string[] = []
     // `,"attach":[]}`; then braces and a comma for each.
     let room = frameLimits.helloCharsMax - text.length - 14
-    for (const link of this.#byUse().slice(0, frameLimits.attachesPerHelloMax)) {
+    for (const link of attaching ? this.#byUse().slice(0, frameLimits.attachesPerHelloMax) : []) {
       const attach = link.beginAttach(room - 3)
       if (attach === undefined) continue
       attaches.push(`{${attach}}`)
       room -= attach.length + 3
     }
     return attaches.length > 0 ? `${text},"attach":[${attaches.join()}]}` : `${text}}`
+  }
+
+  handOver(): void {
+    this.#formerChannel = this.#lastChannel
+    for (const { link } of this.#links.values()) link.handOver()
   }
 
   welcome(frame: Extract<ServerFrame, { t: "welcome" }>): void {
@@ -260,6 +279,7 @@ class Core implements LinkHost, ConnectionOwner {
     }
     for (const { link } of this.#links.values()) link.pump()
     this.#attachWaiting()
+    this.#settle()
   }
 
   frame(f: ServerFrame): void {
@@ -274,6 +294,7 @@ class Core implements LinkHost, ConnectionOwner {
     // Frames of an earlier attach name a channel that is shut.
     const link = this.#channels.get(f.ch)
     if (!link) return
+    if (f.ch === link.trail) return link.onTrail(f)
     switch (f.t) {
       case "reply":
         return link.onReply(f)
@@ -292,6 +313,8 @@ class Core implements LinkHost, ConnectionOwner {
 
   lost(): void {
     for (const { link } of this.#links.values()) link.lost()
+    // Another socket may be in use already.
+    if (this.connection.welcomed) this.wake()
   }
 
   failed(error: SojournError): void {
@@ -333,12 +356,12 @@ class Core implements LinkHost, ConnectionOwner {
     this.send(`{"t":"sessions","n":${Math.min(lacking, frameLimits.sessionsPerAskMax)}}`)
   }
 
-  /** What wants an attach, most recently used first. */
-  #byUse(): Link[] {
+  /** What wants an attach, or has one too (`all`), most recently used first. */
+  #byUse(all = false): Link[] {
     const now = this.mono()
     return [...this.#links.values()]
       .map(({ link }) => link)
-      .filter((link) => link.wantsAttach(now))
+      .filter((link) => (all ? link.wanted : link.wantsAttach(now)))
       .sort((a, b) => b.usedAt - a.usedAt)
   }
 

@@ -14,8 +14,16 @@ import type { ClientLimits } from "./limits.ts"
 import type { Page, SocketFactory, SocketPort, Status, StatusChange } from "./types.ts"
 
 /**
- * One socket at a time, and the status. An attempt is: token function, socket, `hello`, `welcome`, within `connectMsMax`. Whatever a
- * superseded socket still says is ignored. Nothing but `hello` is sent before `welcome`.
+ * The sockets, and the status. An attempt is: token function, socket, `hello`, `welcome`, within `connectMsMax`. Whatever a superseded
+ * socket still says is ignored. Nothing but `hello` is sent before `welcome`.
+ *
+ * Make before break: while a welcomed socket is there, the way to another POP (`switchTo`, `goaway`) begins with a second socket.
+ *
+ * - `wire`: everything is sent on it. It may be one that is not welcomed yet, if there is no other
+ * - `next`: connecting while `wire` is in use. Welcomed → it is `wire`, and the one before is `former`. Failed → tried again after a
+ *   pause, for as long as `wire` lives; refused for good → the client stays where it is
+ * - `former`: nothing is sent on it any more; what it still says counts, until every attach was answered on `wire`. Then it is closed.
+ *   `wire` lost before → it is `wire` again
  *
  * Life is any inbound frame. Silence is measured on both clocks: the monotonic one may stand still while the machine sleeps, the wall
  * clock does not, so the first timer after an hour's sleep finds the connection dead.
@@ -32,9 +40,11 @@ const mayFollow: Readonly<Record<Status, readonly Status[]>> = {
 }
 
 export interface ConnectionOwner {
-  /** The ticket for the upgrade, and the first frame, made at the moment when it is sent. */
-  upgradeTicket(): string | undefined
-  hello(token: string | undefined): string
+  /** The ticket for the upgrade, and the first frame, made at the moment when it is sent. `attaching`: with the attaches that wait. */
+  upgradeTicket(attaching: boolean): string | undefined
+  hello(token: string | undefined, attaching: boolean): string
+  /** Everything attached goes over to the new socket, whose `welcome` comes next. */
+  handOver(): void
   welcome(frame: Extract<ServerFrame, { t: "welcome" }>): void
   frame(frame: ServerFrame): void
   /** The socket is gone, welcomed or not. */
@@ -45,7 +55,7 @@ export interface ConnectionOwner {
 }
 
 export interface ConnectionParts {
-  readonly url: string
+  readonly urls: readonly string[]
   readonly token: string | (() => string | Promise<string>) | undefined
   readonly limits: ClientLimits
   readonly clock: Clock
@@ -60,8 +70,17 @@ export interface ConnectionParts {
 interface Wire {
   socket: SocketPort | undefined
   welcomed: boolean
-  /** Monotonic ms of `hello`. */
+  pop: string | undefined
+  readonly connectBy: number
+  /** Monotonic ms of `hello` and of `welcome`. */
   helloAt: number
+  welcomedAt: number
+  heardAt: number
+  heardWall: number
+  pinged: boolean
+  probeBy: number
+  /** Frames made between `hello` and `welcome`: each ends an attach of `hello`. */
+  readonly held: string[]
 }
 
 export class Connection {
@@ -72,30 +91,27 @@ export class Connection {
   readonly #owner: ConnectionOwner
   #status: Status = "idle"
   #wire: Wire | undefined
-  /** The one that `close` waits for. */
-  #last: Wire | undefined
-  /** Frames made between `hello` and `welcome`: each ends an attach of `hello`. */
-  #held: string[] = []
+  #next: Wire | undefined
+  #former: Wire | undefined
+  /** Sockets that have not said that they are closed: `close` waits for them. */
+  readonly #sockets = new Set<Wire>()
   #attempt = 0
-  #retryAt = Infinity
+  /** When the next attempt begins: of `next`, if there is a `wire`. */
+  #openAt = Infinity
   /** The server asked not to be called before (goaway). */
   #notBefore = 0
-  /** The server is going away: leave it then, if it has not closed by itself. */
-  #leaveAt = Infinity
-  #connectBy = Infinity
-  #welcomedAt = 0
+  /** The app chose `url` itself: only the loss of the connection leads to another. */
+  #chosen = false
   #heartbeatMs: number
-  #heardAt = 0
-  #heardWall = 0
-  #pinged = false
-  #probeBy = Infinity
   #unwatch: Undo | undefined
   #closed: PromiseWithResolvers<void> | undefined
 
   constructor(parts: ConnectionParts, owner: ConnectionOwner) {
     this.#parts = parts
     this.#owner = owner
-    this.url = parts.url
+    const [url] = parts.urls
+    if (url === undefined) throw new TypeError("a client needs at least one url")
+    this.url = url
     this.#heartbeatMs = parts.limits.heartbeatMs
   }
 
@@ -105,6 +121,16 @@ export class Connection {
 
   get welcomed(): boolean {
     return this.#wire?.welcomed === true
+  }
+
+  /** What frames are sent on, to tell one socket from another. */
+  get wire(): object | undefined {
+    return this.#wire
+  }
+
+  /** Whether an attempt is under way. */
+  get #dialing(): boolean {
+    return this.#next !== undefined || this.#wire?.welcomed === false
   }
 
   /** Whether the socket takes more; if only its buffer is in the way, the alarm is set. */
@@ -119,7 +145,7 @@ export class Connection {
 
   send(text: string): void {
     if (this.#wire?.welcomed) this.#wire.socket?.send(text)
-    else if (this.#wire) this.#held.push(text)
+    else this.#wire?.held.push(text)
   }
 
   /** Connects, if it is not connected or on its way. */
@@ -132,24 +158,31 @@ export class Connection {
 
   switchTo(url: string): void {
     this.url = url
+    this.#chosen = true
     if (this.#status === "idle" || this.#status === "closed") return
     this.#attempt = 0
     this.#notBefore = 0
-    this.#abandon(1000, "moving")
+    if (this.#wire?.welcomed) this.#dropNext()
+    else this.#abandon("moving")
     this.#to("moving")
     this.#openAs("moving")
+  }
+
+  /** Nothing is expected any more from the socket before. */
+  settled(): void {
+    this.#former?.socket?.close(1000, "moved")
+    this.#former = undefined
   }
 
   close(): Promise<void> {
     if (this.#closed) return this.#closed.promise
     const { clock, limits } = this.#parts
     const done = (this.#closed = Promise.withResolvers<void>())
-    this.#last = this.#wire
-    if (this.#last?.socket) {
+    if (this.#sockets.size > 0) {
       const undo = clock.after(limits.closeMsMax, done.resolve)
       void done.promise.then(undo)
     } else done.resolve()
-    this.#abandon(1000, "closed")
+    this.#abandon("closed")
     this.#unwatch?.()
     this.#to("closed")
     return done.promise
@@ -157,52 +190,63 @@ export class Connection {
 
   sweep(now: number): void {
     const { alarm } = this.#parts
-    if (this.#wire?.welcomed) {
-      if (now >= this.#leaveAt) return this.#lose(1000, "the server goes away", true)
-      alarm.at(this.#leaveAt)
-      this.#beat(now)
-    } else if (this.#wire) {
-      if (now >= this.#connectBy) this.#lose(1000, "no welcome in time")
-      else alarm.at(this.#connectBy)
-    } else if (now >= this.#retryAt) this.#open()
-    else alarm.at(this.#retryAt)
+    for (const wire of [this.#next, this.#wire])
+      if (wire?.welcomed === false)
+        if (now >= wire.connectBy) this.#lose(wire, 1000, "no welcome in time")
+        else alarm.at(wire.connectBy)
+    if (this.#wire?.welcomed) this.#beat(this.#wire, now)
+    if (this.#dialing) return
+    if (now < this.#openAt) return alarm.at(this.#openAt)
+    this.#openAt = Infinity
+    if (this.#wire) {
+      this.#to("moving")
+      this.#openAs("moving")
+    } else this.#open()
   }
 
-  #to(to: Status): void {
+  #to(to: Status, helloMs?: number): void {
     const from = this.#status
     if (from === to) return
     if (!mayFollow[from].includes(to))
       throw new SojournError("INVARIANT", `a client that is ${from} cannot become ${to}`)
     this.#status = to
-    const wire = to === "connected" ? this.#wire : undefined
-    const helloMs = wire && this.#welcomedAt - wire.helloAt
     this.#owner.status({ from, to, pop: this.pop, url: this.url, ...(helloMs === undefined ? {} : { helloMs }) })
   }
 
   /** A listener of the status may have decided otherwise meanwhile. */
   #openAs(status: Status): void {
-    if (this.#status === status && !this.#wire) this.#open()
+    if (this.#status === status && !this.#dialing) this.#open()
   }
 
   #open(): void {
     const { clock, limits, token, alarm, page } = this.#parts
     this.#unwatch ??= page.watch(() => this.#look())
-    this.#retryAt = Infinity
-    this.#leaveAt = Infinity
-    this.#held = []
-    const wire: Wire = { socket: undefined, welcomed: false, helloAt: 0 }
-    this.#wire = wire
-    this.#connectBy = clock.mono() + limits.connectMsMax
-    alarm.at(this.#connectBy)
+    this.#openAt = Infinity
+    const wire: Wire = {
+      socket: undefined,
+      welcomed: false,
+      pop: undefined,
+      connectBy: clock.mono() + limits.connectMsMax,
+      helloAt: 0,
+      welcomedAt: 0,
+      heardAt: 0,
+      heardWall: 0,
+      pinged: false,
+      probeBy: Infinity,
+      held: [],
+    }
+    if (this.#wire) this.#next = wire
+    else this.#wire = wire
+    alarm.at(wire.connectBy)
     const refused = (cause: unknown): void => {
-      if (wire !== this.#wire) return
+      if (!this.#uses(wire)) return
       this.#owner.error(
         new SojournError("UNAUTHORIZED", "the token function failed; connecting is tried again", {
           cause,
           retry: "later",
         }),
       )
-      this.#lose(1000, "no token")
+      this.#lose(wire, 1000, "no token")
     }
     try {
       const got = typeof token === "function" ? token() : token
@@ -213,45 +257,51 @@ export class Connection {
     }
   }
 
+  #uses(wire: Wire): boolean {
+    return wire === this.#wire || wire === this.#next || wire === this.#former
+  }
+
   #dial(wire: Wire, token: string | undefined): void {
-    if (wire !== this.#wire) return
+    if (!this.#uses(wire)) return
     const { socket, protocol, ticketPrefix, clock } = this.#parts
-    const ticket = this.#owner.upgradeTicket()
+    const ticket = this.#owner.upgradeTicket(wire === this.#wire)
     const protocols = ticket === undefined ? [protocol] : [protocol, ticketPrefix + ticket]
     try {
       wire.socket = socket(`${this.url.replace(/^http/, "ws").replace(/\/+$/, "")}/v1/connect`, protocols, {
         open: () => {
-          if (wire !== this.#wire) return
+          if (!this.#uses(wire)) return
           wire.helloAt = clock.mono()
-          wire.socket?.send(this.#owner.hello(token))
+          // What is attached on another socket stays there until this one is welcomed: so no call waits for a handshake.
+          wire.socket?.send(this.#owner.hello(token, wire === this.#wire))
         },
         message: (data) => {
-          if (wire === this.#wire) this.#message(wire, data)
+          if (this.#uses(wire)) this.#message(wire, data)
         },
         closed: (code, reason) => {
-          if (wire === this.#last) this.#closed?.resolve()
-          if (wire === this.#wire) this.#ended(code, reason)
+          this.#sockets.delete(wire)
+          if (this.#sockets.size === 0) this.#closed?.resolve()
+          if (this.#uses(wire)) this.#ended(wire, code, reason)
         },
       })
+      this.#sockets.add(wire)
     } catch (cause) {
       // A URL that is none, or no WebSocket here: trying again would not help.
       const why = new SojournError("BAD_CONFIG", `no socket to ${JSON.stringify(this.url)} can be opened`, { cause })
-      this.#fail(cause instanceof SojournError ? cause : why)
+      this.#refused(wire, cause instanceof SojournError ? cause : why)
     }
   }
 
   #message(wire: Wire, data: string): void {
     const { clock } = this.#parts
-    this.#heardAt = clock.mono()
-    this.#heardWall = clock.now()
-    this.#pinged = false
-    this.#probeBy = Infinity
+    wire.heardAt = clock.mono()
+    wire.heardWall = clock.now()
+    wire.pinged = false
+    wire.probeBy = Infinity
     try {
       const frame = JSON.parse(data) as ServerFrame
       if (frame.t === "ping") wire.socket?.send(frame.n === undefined ? `{"t":"pong"}` : `{"t":"pong","n":${frame.n}}`)
       else if (frame.t === "goaway") {
-        this.#leaveAt = this.#notBefore = this.#heardAt + Math.max(0, frame.retryAfterMs)
-        this.#parts.alarm.at(this.#leaveAt)
+        if (wire === this.#wire) this.#goAway(Math.max(0, frame.retryAfterMs))
       } else if (frame.t === "welcome") {
         if (!wire.welcomed) this.#welcome(wire, frame)
       } else if (frame.t !== "pong" && wire.welcomed) this.#owner.frame(frame)
@@ -259,103 +309,163 @@ export class Connection {
       this.#owner.error(
         new SojournError("BAD_FRAME", "a frame of the server cannot be read; connecting again", { cause }),
       )
-      if (wire === this.#wire) this.#lose(1000, "bad frame")
+      if (this.#uses(wire)) this.#lose(wire, 1000, "bad frame")
     }
+  }
+
+  /** The server closes this socket after `ms`: another is opened before, at a moment of its own, so that not all come at once. */
+  #goAway(ms: number): void {
+    const { clock, chance, alarm } = this.#parts
+    const now = clock.mono()
+    this.#notBefore = now + ms
+    if (this.#dialing || this.#openAt < Infinity) return
+    this.#chosen = false
+    this.#turn()
+    this.#attempt = 0
+    alarm.at((this.#openAt = now + chance.random() * ms))
+  }
+
+  /** On to the next URL of the list. */
+  #turn(): void {
+    const { urls } = this.#parts
+    if (urls.length > 1) this.url = urls[(urls.indexOf(this.url) + 1) % urls.length] ?? this.url
   }
 
   #welcome(wire: Wire, frame: Extract<ServerFrame, { t: "welcome" }>): void {
     wire.welcomed = true
     this.connects++
-    this.#connectBy = Infinity
     this.#notBefore = 0
-    this.#welcomedAt = this.#heardAt
-    this.pop = frame.pop
+    wire.welcomedAt = wire.heardAt
+    this.pop = wire.pop = frame.pop
     if (frame.heartbeatMs > 0) this.#heartbeatMs = frame.heartbeatMs
-    this.#parts.alarm.at(this.#heardAt + this.#heartbeatMs)
-    for (const text of this.#held.splice(0)) wire.socket?.send(text)
+    this.#parts.alarm.at(wire.heardAt + this.#heartbeatMs)
+    if (wire === this.#next) {
+      this.settled()
+      this.#former = this.#wire
+      this.#wire = wire
+      this.#next = undefined
+      this.#owner.handOver()
+    }
+    for (const text of wire.held.splice(0)) wire.socket?.send(text)
     // What waited goes before anything that a listener of the status sends.
     this.#owner.welcome(frame)
-    if (wire === this.#wire) this.#to("connected")
+    if (wire === this.#wire && !this.#dialing) this.#to("connected", wire.welcomedAt - wire.helloAt)
   }
 
-  #beat(now: number): void {
+  #beat(wire: Wire, now: number): void {
     const { clock, alarm } = this.#parts
-    const silence = Math.max(now - this.#heardAt, clock.now() - this.#heardWall)
-    if (silence >= 2 * this.#heartbeatMs || now >= this.#probeBy)
-      return this.#lose(CLOSE_CODES.HEARTBEAT[0], "nothing was heard")
-    if (silence >= this.#heartbeatMs && !this.#pinged) this.#ping()
-    alarm.at(Math.min(this.#probeBy, this.#heardAt + (this.#pinged ? 2 : 1) * this.#heartbeatMs))
+    const silence = Math.max(now - wire.heardAt, clock.now() - wire.heardWall)
+    if (silence >= 2 * this.#heartbeatMs || now >= wire.probeBy)
+      return this.#lose(wire, CLOSE_CODES.HEARTBEAT[0], "nothing was heard")
+    if (silence >= this.#heartbeatMs && !wire.pinged) this.#ping(wire)
+    alarm.at(Math.min(wire.probeBy, wire.heardAt + (wire.pinged ? 2 : 1) * this.#heartbeatMs))
   }
 
-  #ping(): void {
-    this.#pinged = true
-    this.send(`{"t":"ping"}`)
+  #ping(wire: Wire): void {
+    wire.pinged = true
+    wire.socket?.send(`{"t":"ping"}`)
   }
 
   /** The page was shown or hidden, or the network came back. */
   #look(): void {
     const { clock, limits, page, alarm } = this.#parts
     const now = clock.mono()
+    const wire = this.#wire
     if (this.#status === "closed" || this.#status === "failed") return
-    if (this.#wire?.welcomed) {
+    if (wire?.welcomed) {
       if (page.hidden()) return
       // The socket may be dead without knowing; after a sleep this also finds the silence itself.
-      this.#probeBy = Math.min(this.#probeBy, now + limits.probeMs)
-      this.#ping()
-      this.#beat(now)
-    } else if (!this.#wire && this.#status !== "idle") {
+      wire.probeBy = Math.min(wire.probeBy, now + limits.probeMs)
+      this.#ping(wire)
+      this.#beat(wire, now)
+      this.#openAs("moving")
+    } else if (!wire && this.#status !== "idle") {
       if (page.hidden()) {
-        this.#retryAt = Infinity
+        this.#openAt = Infinity
         this.#to("suspended")
       } else {
         this.#attempt = 0
         this.#to("reconnecting")
         if (now >= this.#notBefore) this.#openAs("reconnecting")
-        else alarm.at((this.#retryAt = this.#notBefore))
+        else alarm.at((this.#openAt = this.#notBefore))
       }
     }
   }
 
   /** The other side ended the socket. */
-  #ended(code: number, reason: string): void {
-    if (reconnects(code)) return this.#lose(undefined, reason)
+  #ended(wire: Wire, code: number, reason: string): void {
+    if (reconnects(code) || wire === this.#former || (wire === this.#wire && this.#next))
+      return this.#lose(wire, undefined, reason)
     const name = closeCodeOf(code)
     const message = `the server closed the connection for good: ${code} ${name ?? ""} ${reason}`.trim()
-    this.#fail(
+    this.#refused(
+      wire,
       new SojournError(name ? CLOSE_CODES[name][1] : "UNAUTHORIZED", message, { details: { closeCode: code } }),
     )
   }
 
-  /** This socket is of no more use: another one is tried, at once or after a pause. `code`: close it, the other side has not. */
-  #lose(code: number | undefined, reason: string, atOnce = false): void {
+  /** This socket is of no more use: another one is tried after a pause. `code`: close it, the other side has not. */
+  #lose(wire: Wire, code: number | undefined, reason: string): void {
     const { clock, limits, chance, page, alarm } = this.#parts
     const now = clock.mono()
-    if (this.#wire?.welcomed && now - this.#welcomedAt >= limits.stableMs) this.#attempt = 0
+    if (code !== undefined) wire.socket?.close(code, reason)
+    if (wire === this.#former) {
+      this.#former = undefined
+      return
+    }
+    if (wire.welcomed) {
+      if (now - wire.welcomedAt >= limits.stableMs) this.#attempt = 0
+    } else if (wire === this.#wire || !this.#chosen) this.#turn()
+    if (wire === this.#next) this.#next = undefined
+    else this.#fallBack()
+    if (this.#dialing) return
     const hidden = page.hidden()
-    const delay = atOnce ? 0 : retryDelayMs(this.#attempt++, chance, limits)
-    this.#abandon(code, reason)
-    this.#to(hidden ? "suspended" : "reconnecting")
+    const delay = retryDelayMs(this.#attempt++, chance, limits)
+    const status = this.#wire ? "moving" : hidden ? "suspended" : "reconnecting"
+    this.#to(status)
     // A listener of the status may have moved on.
-    if (this.#wire || (this.#status !== "reconnecting" && this.#status !== "suspended")) return
-    this.#retryAt = hidden ? Infinity : Math.max(now + delay, this.#notBefore)
-    alarm.at(this.#retryAt)
+    if (this.#dialing || this.#status !== status) return
+    this.#openAt = hidden ? Infinity : Math.max(now + delay, this.#wire ? 0 : this.#notBefore)
+    alarm.at(this.#openAt)
   }
 
-  #fail(error: SojournError): void {
-    this.#abandon(1000, "failed")
+  /** Trying again would give the same. Whoever is connected stays so. */
+  #refused(wire: Wire, error: SojournError): void {
+    if (wire === this.#next || this.#former) {
+      if (wire === this.#next) this.#next = undefined
+      else this.#fallBack()
+      this.#owner.error(error)
+      if (!this.#dialing && this.#wire) this.#to("connected")
+      return
+    }
+    this.#abandon("failed")
     this.#unwatch?.()
     this.#unwatch = undefined
     this.#owner.failed(error)
     this.#to("failed")
   }
 
-  #abandon(code: number | undefined, reason: string): void {
+  /** The socket in use is gone: what is there besides takes its place. */
+  #fallBack(): void {
+    this.#wire = this.#former ?? this.#next
+    if (!this.#former) this.#next = undefined
+    this.#former = undefined
+    this.pop = this.#wire?.pop ?? this.pop
+    this.#owner.lost()
+  }
+
+  #dropNext(): void {
+    this.#next?.socket?.close(1000, "moving")
+    this.#next = undefined
+    this.#openAt = Infinity
+  }
+
+  #abandon(reason: string): void {
     const wire = this.#wire
     this.#wire = undefined
-    this.#retryAt = this.#connectBy = this.#leaveAt = this.#probeBy = Infinity
-    this.#pinged = false
-    this.#held = []
-    if (code !== undefined) wire?.socket?.close(code, reason)
+    this.#dropNext()
+    this.settled()
+    wire?.socket?.close(1000, reason)
     this.#owner.lost()
   }
 }

@@ -12,6 +12,10 @@ import type { CallOptions, Moved } from "./types.ts"
  * - `attaching`: the attach was sent; calls follow it without waiting → attached, or idle (refused, lost)
  * - `attached`: → idle (moved, detached, gap, lost)
  *
+ * When the client goes over to another socket, an attach is followed by one there, and leaves its channel behind as the *trail*: what
+ * is answered on it until the new attach is answered still counts. A reply is the call's reply wherever it comes from, and outputs are
+ * one chain of revisions; what else the trail says is about an attach that the server has ended.
+ *
  * Each attach has a channel number of its own, so frames of an earlier one are told apart and dropped. Whatever ends an attach,
  * what is unanswered goes again at the next: the server runs no number twice. A reply whose error may be retried, for a number
  * above the last that was applied at the attach (`last`), used no number up: the call goes again after a new attach.
@@ -34,6 +38,8 @@ export interface LinkHost {
   wake(): void
   /** Numbers the uses of links, so that they can be told by age. */
   countUse(): number
+  /** What frames are sent on now. */
+  socket(): object | undefined
   openChannel(link: Link): number
   shutChannel(ch: number): void
   spareSession(): string | undefined
@@ -60,6 +66,9 @@ export class Link {
   /** Last revision of the chain of outputs. */
   position: number | undefined
 
+  /** The channel of the attach on the socket before; 0: none. */
+  trail = 0
+
   readonly #host: LinkHost
   readonly #actorJson: string
   #phase: Phase = "idle"
@@ -69,8 +78,8 @@ export class Link {
   #known = false
   #sentAt = 0
   #attachedAt = 0
-  /** Attached before on this connection: attaching again is no arrival, and must not move the actor. */
-  #arrived = false
+  /** Sockets on which it was attached: attaching again is no arrival, and must not move the actor. */
+  readonly #arrived = new WeakSet<object>()
   /** Number of the last call that was applied when the attach took place. */
   #applied = 0
   #notBefore = 0
@@ -236,7 +245,8 @@ export class Link {
     let text = `"actor":${this.#actorJson},"sid":${JSON.stringify(session.sid)},"acked":${session.acked},"live":${live}`
     if (position !== undefined) text += `,"pos":${position}`
     if (ticket !== undefined) text += `,"ticket":${JSON.stringify(ticket)}`
-    if (this.#arrived) text += ',"stay":true'
+    const socket = this.#host.socket()
+    if (socket && this.#arrived.has(socket)) text += ',"stay":true'
     // Channel number, and the brackets of both lists.
     if (text.length + 60 > room) return undefined
     this.#ch = this.#host.openChannel(this)
@@ -278,7 +288,9 @@ export class Link {
     }
     this.#phase = "attached"
     this.#attachedAt = now
-    this.#arrived = true
+    const socket = this.#host.socket()
+    if (socket) this.#arrived.add(socket)
+    this.#dropTrail()
     this.#applied = f.last
     this.#host.keepTicket(this, f.ticket)
     if (f.resumed !== "replay" && this.position !== undefined && f.r < this.position)
@@ -298,7 +310,18 @@ export class Link {
       this.#host.moved({ actor: this.actor, from, to: f.pop, ms: now - this.#sentAt, report: f.move })
     this.resumes.emit("", [how, { pop: f.pop, epoch: f.e, revision: f.r }])
     if (f.state) this.live.changed()
+    // What came by the trail could not be acknowledged.
+    if (this.session.told < this.session.acked) this.#heard()
     this.pump()
+  }
+
+  /** A frame of the attach on the socket before. */
+  onTrail(f: ServerFrame): void {
+    if (f.t === "out") {
+      if (f.prev === this.position) this.#advance(f)
+    } else if ((f.t === "reply" || f.t === "answer") && (!f.err || f.err.retry === "never"))
+      if (f.t === "answer") this.onAnswer(f)
+      else this.onReply(f)
   }
 
   onReply(f: Frame<"reply">): void {
@@ -345,16 +368,29 @@ export class Link {
       return
     }
     if (f.prev !== this.position) return this.#gap(false)
-    if (f.pt && this.live.has && !this.live.apply(codec.decode(f.pt), f.r)) return this.#gap(true)
+    if (!this.#advance(f)) this.#gap(true)
+  }
+
+  /** The next output. False: it does not fit the state, and nothing was done. */
+  #advance(f: Frame<"out">): boolean {
+    if (f.pt && this.live.has && !this.live.apply(codec.decode(f.pt), f.r)) return false
     this.position = f.r
     this.#gapsRunning = 0
     for (const [name, payload] of f.ev ?? []) if (this.events.has(name)) this.events.emit(name, codec.decode(payload))
     if (f.pt) this.live.changed()
     this.#heard()
+    return true
   }
 
   onMoved(f: Frame<"moved">): void {
     if (f.ticket !== undefined) this.#host.keepTicket(this, f.ticket)
+    if (f.stays) {
+      const from = this.pop
+      this.pop = f.to
+      if (from !== undefined && from !== f.to)
+        this.#host.moved({ actor: this.actor, from, to: f.to, ms: 0, report: undefined })
+      return
+    }
     this.#again(new SojournError("MOVED", `the actor went to ${f.to}`), false)
   }
 
@@ -374,9 +410,17 @@ export class Link {
 
   /** The connection is gone. What was sent stays sent. */
   lost(): void {
-    this.#arrived = false
     this.#drop()
     this.#notBefore = 0
+  }
+
+  /** The client goes on over another socket, on which it is attached next. */
+  handOver(): void {
+    const trail = this.#phase === "attached" ? this.#ch : 0
+    if (trail > 0) this.#phase = "idle"
+    this.lost()
+    this.trail = trail
+    this.#tries = 0
   }
 
   /** Another principal uses the client now: nothing of the old one's is sent, or shown. */
@@ -464,7 +508,13 @@ export class Link {
     this.#drop()
   }
 
+  #dropTrail(): void {
+    if (this.trail > 0) this.#host.shutChannel(this.trail)
+    this.trail = 0
+  }
+
   #drop(): void {
+    this.#dropTrail()
     if (this.#phase === "idle") return
     this.#host.shutChannel(this.#ch)
     this.#phase = "idle"

@@ -112,7 +112,8 @@ export interface ActorClass<D> {
  * - `connecting`: the first attempt → connected, reconnecting
  * - `connected`: welcomed → reconnecting, moving
  * - `reconnecting`: the connection was lost; retrying with backoff → connected, suspended
- * - `moving`: `switchTo` → connected, reconnecting
+ * - `moving`: `switchTo`, or the server goes away: another connection is tried, and the present one, if there is one, goes on
+ *   serving until the other is welcomed → connected, reconnecting
  * - `suspended`: lost while the page is hidden; retries when it is visible → reconnecting
  * - `failed`: refused for good; calls reject → connecting by `connect()`, moving by `switchTo()`
  * - `closed`: by `close()`; final
@@ -135,7 +136,7 @@ export interface Moved {
   readonly actor: readonly [string, string]
   readonly from: string
   readonly to: string
-  /** From the attach sent to its answer. */
+  /** From the attach sent to its answer; 0 where the attach went on, by relay, while the actor moved. */
   readonly ms: number
   /** What the gateway that fetched the actor did; absent where another one did, or none had to. */
   readonly report: MoveReport | undefined
@@ -170,6 +171,7 @@ export interface ClientMembers {
   /** An actor by name, for names that a member of the client takes and for untyped use. */
   actor(name: string, key: string): ActorHandle<ActorShape>
   readonly status: Status
+  /** The URL in use, or to be tried next. */
   readonly url: string
   /** The POP that the socket is at, or was at last. */
   readonly pop: string | undefined
@@ -177,7 +179,11 @@ export interface ClientMembers {
   readonly stats: ClientStats
   /** Connects now instead of at first use; also after `failed`. */
   connect(): void
-  /** Connects through this POP from now on. Sessions stay; unacknowledged calls are sent again there. */
+  /**
+   * Connects through this POP from now on. The connection there is, if any, stays in use until the new one is welcomed, and is closed
+   * when every actor was attached there; as long as that fails it goes on being tried, with pauses. Sessions stay; unacknowledged calls
+   * are sent again there, and run once.
+   */
   switchTo(url: string): void
   /** Calls the token function and presents the new token on the open connection. */
   refreshToken(): Promise<void>
@@ -225,8 +231,11 @@ export interface TicketStorage {
 }
 
 export interface ClientOptions {
-  /** `ws:` or `wss:` (`http:` and `https:` are read as these) URL of a POP, without `/v1/connect`. */
-  readonly url: string
+  /**
+   * `ws:` or `wss:` (`http:` and `https:` are read as these) URL of a POP, without `/v1/connect`; or several, the preferred one first.
+   * The next of several is tried after a failed attempt, and when a server goes away. What a server says never adds one.
+   */
+  readonly url: string | readonly string[]
   /** A function is called at each connect; when it throws, connecting is retried with backoff. */
   readonly token?: string | (() => string | Promise<string>)
   /** Names this client in the server's logs. Default: random. */

@@ -126,7 +126,7 @@ export class Relays {
 
   /** The new owner has taken the session over: its client learns where the actor is, and keeps its attach. */
   #goesOn(key: string, att: HostAttach, frame: Extract<ServerFrame, { t: "attached" }>): void {
-    att.handedOver = false
+    // It may come again: relayed frames are repeated, and a repeated RELAY_OPEN is answered again.
     const { pop, e, ticket, resumed } = frame
     if (resumed === "replay") att.out({ t: "moved", ch: att.ch, to: pop, e, ticket, stays: true })
     else {

@@ -25,6 +25,7 @@ interface Leg {
   readonly meshRttMs: number
   readonly startedAt: number
   helloAt: number | undefined
+  arrived: boolean
   moved: Moved | undefined
 }
 
@@ -33,12 +34,15 @@ export class Journey {
   #leg: Leg | undefined
   readonly #done: (times: LegTimes) => void
 
-  /** `arrive` is called before each `hello`: a call made in it goes along, and its reply is the first one. */
+  /** `arrive` is called before each leg's first attach: a call made in it goes along, and its reply is the first one. */
   constructor(arrive: () => void, done: (times: LegTimes) => void) {
     this.#done = done
     this.tap = {
-      beforeHello: () => {
-        if (this.#leg !== undefined && this.#leg.helloAt === undefined) arrive()
+      arriving: () => {
+        if (this.#leg !== undefined && !this.#leg.arrived) {
+          this.#leg.arrived = true
+          arrive()
+        }
       },
       helloSent: (at) => {
         if (this.#leg !== undefined) this.#leg.helloAt ??= at
@@ -50,7 +54,7 @@ export class Journey {
   }
 
   begin(leg: Pick<Leg, "from" | "to" | "clientRttMs" | "meshRttMs">): void {
-    this.#leg = { ...leg, startedAt: performance.now(), helloAt: undefined, moved: undefined }
+    this.#leg = { ...leg, startedAt: performance.now(), helloAt: undefined, arrived: false, moved: undefined }
   }
 
   moved(moved: Moved): void {

@@ -125,6 +125,12 @@ export class FakeSocket {
     return text !== undefined || out !== undefined
   }
 
+  /** The next frame reaches the client although others wait. */
+  release(): void {
+    const out = this.#out.shift()
+    if (out !== undefined) this.#reader.message(out)
+  }
+
   send(frame: ServerFrame): void {
     if (this.#state === "open") this.#out.push(JSON.stringify(frame))
   }
@@ -201,7 +207,7 @@ export class FakeSocket {
     for (const other of actor.attaches)
       if (other.sid === body.sid) {
         actor.attaches.delete(other)
-        if (other.socket === this) this.#attaches.delete(other.ch)
+        other.socket.evict(other)
       }
     const reaches =
       body.pos !== undefined &&
@@ -317,6 +323,12 @@ export class FakeSocket {
     found?.actor.attaches.delete(found.attach)
   }
 
+  /** Another attach took the session over. */
+  evict(attach: Attach): void {
+    this.#attaches.delete(attach.ch)
+    this.send({ t: "detached", ch: attach.ch, err: new SojournError("SLEPT").toWire() })
+  }
+
   deliver(attach: Attach, entry: Entry): void {
     this.#emit(attach, entry)
   }
@@ -335,6 +347,8 @@ export class FakeWorld {
   stalled = false
   /** Frames of clients are dropped: a half-open connection. */
   deaf = false
+  /** What comes to the client over sockets that are opened now waits. */
+  holding = false
   /** A closed socket never says that it is closed. */
   stuck = false
   principalOf: (token: string | undefined) => string | undefined = (token) => token ?? "anyone"
@@ -344,6 +358,7 @@ export class FakeWorld {
 
   readonly factory: SocketFactory = (url, protocols, reader) => {
     const socket = new FakeSocket(this, url, protocols, reader)
+    socket.held = this.holding
     this.sockets.push(socket)
     return {
       send: (data) => socket.fromClient(data),
