@@ -206,7 +206,7 @@ behaviour(
     let revision = 0
     for (let i = 0; i < 100; i++) {
       const seat = world.seats[i % 3] as Seat
-      if (i > 0) alice.switchTo(seat.url)
+      if (i > 0) await world.travel(alice, seat)
       ids.push(`t${i}`)
       assert.equal((await ledger.add(`t${i}`)).n, i + 1)
       assert.equal(ledger.pop, seat.id)

@@ -74,8 +74,9 @@ behaviour(
     await Promise.all(travellers.map(({ ledger }) => ledger.add("at home")))
     const calls = travellers.map(async ({ client, to, ledger }) => {
       const before = [ledger.add("before 1"), ledger.add("before 2")]
+      const arrived = new Promise((resolve) => client.on("moved", resolve))
       client.switchTo(to.url)
-      return Promise.all([...before, ledger.add("after 1"), ledger.add("after 2")])
+      return Promise.all([...before, ledger.add("after 1"), ledger.add("after 2"), arrived])
     })
     await within(30_000, "every call", Promise.all(calls))
     for (const { ledger, to } of travellers) {

@@ -303,6 +303,20 @@ export class World implements AsyncDisposable {
     return client
   }
 
+  /** Goes as travellers go: the line to where the client is breaks, and it connects at `to`, with whatever it has not been told. */
+  async travel(client: Client<App>, to: Seat): Promise<void> {
+    const off = new Promise<void>((resolve) => {
+      const undo = client.on("status", ({ to: status }) => {
+        if (status !== "reconnecting") return
+        undo()
+        client.switchTo(to.url)
+        resolve()
+      })
+    })
+    this.seat(client.pop ?? "").proxy.cut()
+    await within(5_000, "the client notices", off)
+  }
+
   /** Open, and nothing sent. */
   async raw(at: Seat = this.here, options: { ticket?: string; at?: string } = {}): Promise<RawClient> {
     const raw = await within(5_000, `a socket to ${at.id} opens`, connectRaw({ url: at.url, ...options }))

@@ -68,6 +68,8 @@ export class Link {
 
   /** The channel of the attach on the socket before; 0: none. */
   trail = 0
+  /** It was attached there: outputs come before the replies of their turns, and both follow what is known here. */
+  #trailCounts = false
 
   readonly #host: LinkHost
   readonly #actorJson: string
@@ -317,6 +319,7 @@ export class Link {
 
   /** A frame of the attach on the socket before. */
   onTrail(f: ServerFrame): void {
+    if (!this.#trailCounts) return
     if (f.t === "out") {
       if (f.prev === this.position) this.#advance(f)
     } else if ((f.t === "reply" || f.t === "answer") && (!f.err || f.err.retry === "never"))
@@ -416,8 +419,11 @@ export class Link {
 
   /** The client goes on over another socket, on which it is attached next. */
   handOver(): void {
-    const trail = this.#phase === "attached" ? this.#ch : 0
-    if (trail > 0) this.#phase = "idle"
+    const trail = this.#phase === "idle" ? 0 : this.#ch
+    this.#trailCounts = this.#phase === "attached"
+    this.#phase = "idle"
+    this.#ackAt = Infinity
+    this.#unacked = 0
     this.lost()
     this.trail = trail
     this.#tries = 0
