@@ -98,7 +98,15 @@ behaviour(
     const epoch = await epochOf(world, key)
     for (let i = 0; i < 6; i++) {
       // A new socket each time: an arrival, which may move an actor that nobody else uses.
+      const there = new Promise<void>((resolve) => {
+        const undo = phone.client.on("status", ({ to }) => {
+          if (to !== "connected") return
+          undo()
+          resolve()
+        })
+      })
       phone.client.switchTo((i % 2 === 0 ? nrt : fra).url)
+      await within(5_000, "the phone is connected there", there)
       await within(5_000, "the phone is served", phone.add())
       await within(5_000, "the laptop is served", laptop.add())
       assert.equal(await epochOf(world, key), epoch)
