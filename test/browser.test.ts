@@ -3,7 +3,7 @@
 import assert from "node:assert/strict"
 import { spawn } from "node:child_process"
 import { once } from "node:events"
-import { mkdtempSync, rmSync } from "node:fs"
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { createInterface } from "node:readline"
@@ -163,6 +163,37 @@ describe("the notebook in a browser", () => {
     await page.context().close()
   })
 
+  test("a notebook that stays in the US is served in Tokyo by relay, and no file there has a word of it (C25)", async () => {
+    const page = await open(`${url}/#bordered~bos`)
+    const free = "This one goes anywhere. "
+    const bound = "This one stays in the US. "
+    await page.fill("#text", free)
+    await page.getByRole("radio", { name: "Tokyo", exact: true }).click()
+    await shows(page, deskState, /^Saved in Tokyo$/)
+    await page.getByRole("radio", { name: "Boston", exact: true }).click()
+    await shows(page, deskState, /^Saved in Boston$/)
+
+    await page.getByRole("radio", { name: "Stays in the US" }).click()
+    await page.waitForURL(/#us:/)
+    await page.waitForSelector("#text:enabled")
+    assert.equal(await page.inputValue("#text"), "", "it is another notebook")
+    await page.fill("#text", bound)
+    await shows(page, deskState, /^Saved in Boston$/)
+    await page.getByRole("radio", { name: "Tokyo", exact: true }).click()
+    await shows(page, deskState, /^Saved in Boston via Tokyo$/)
+    await page.click("#text")
+    await page.keyboard.press("End")
+    await page.keyboard.type(bound)
+    await shows(page, "#verdict", /^Every call applied once, in order; same text$/)
+    assert.equal(await page.inputValue("#text"), bound + bound)
+    // The same search finds what was allowed to be there.
+    assert.ok(holds("nrt", free), "the search does not find what the POP in Tokyo held")
+    assert.ok(holds("bos", bound))
+    assert.ok(!holds("nrt", bound), "the POP in Tokyo has what may not leave the US")
+    assert.ok(!holds("fra", bound), "the POP in Frankfurt has what may not leave the US")
+    await page.context().close()
+  })
+
   test("on a small screen nothing is wider than the screen, and the keyboard reaches everything", async () => {
     const page = await open(`${url}/#small~bos`, { width: 360, height: 740 })
     await page.focus("#second")
@@ -189,6 +220,14 @@ describe("the notebook in a browser", () => {
     await page.context().close()
   })
 })
+
+/** Whether any file of this POP has the text in it. */
+function holds(pop: string, text: string): boolean {
+  const home = join(folder, "data", pop)
+  const files = readdirSync(home, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile())
+  assert.ok(files.length > 0)
+  return files.some((file) => readFileSync(join(file.parentPath, file.name)).includes(text))
+}
 
 /** The text as the actor has it, asked by a client that is no browser. */
 async function actorsText(page: Page): Promise<string> {

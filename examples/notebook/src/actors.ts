@@ -27,6 +27,15 @@ function report(
 
 export const notebook = actor({ state: emptyDocument, actions: { edit }, queries: { report } })
 
+/** The regions of the notebook that stays in the United States; elsewhere POPs serve it by relay and hold nothing of it. */
+export const usRegions = ["us-*"]
+export const usNotebook = actor({
+  state: emptyDocument,
+  residency: usRegions,
+  actions: { edit },
+  queries: { report },
+})
+
 const ballastChars = 4096
 
 /** A notebook with luggage, for measuring moves of a given size. */
@@ -47,5 +56,5 @@ export const traveller = actor({
   queries: { report },
 })
 
-export const app = setup({ actors: { notebook, traveller } })
+export const app = setup({ actors: { notebook, usNotebook, traveller } })
 export type App = typeof app

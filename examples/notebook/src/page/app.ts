@@ -5,6 +5,7 @@ import { deskPassage, phonePassage } from "./ghost.ts"
 import { createGlobe } from "./globe.ts"
 import { Journey } from "./journey.ts"
 import { createMischief } from "./mischief.ts"
+import { addressOfOwn, openNotebook, popsOutside, type Notebook } from "./notebooks.ts"
 import { createProof } from "./proof.ts"
 import { createTimeline } from "./timeline.ts"
 
@@ -13,15 +14,6 @@ import { createTimeline } from "./timeline.ts"
 /** Answered once the POPs are ready. */
 async function fetchWorld(): Promise<World> {
   return (await (await fetch("/world.json")).json()) as World
-}
-
-/** This browser's notebook, or the one that the address names. A new one is at home at the nearest POP: no way to go for its first page. */
-function notebookKey(nearest: string): string {
-  const named = decodeURIComponent(location.hash.slice(1))
-  const key = named || localStorage.getItem("notebook") || `${crypto.randomUUID().slice(0, 8)}~${nearest}`
-  localStorage.setItem("notebook", key)
-  if (!named) history.replaceState(null, "", `#${key}`)
-  return key
 }
 
 function startTheme(): void {
@@ -50,6 +42,9 @@ async function start(): Promise<void> {
   const firstPlace = placeOf(localStorage.getItem("place")) ?? world.places[0]
   if (firstPlace === undefined) throw new Error("no place is configured")
 
+  const opened = openNotebook(world, firstPlace.nearest)
+  const outside = popsOutside(opened.kind, world)
+
   const timeline = createTimeline()
   const globe = createGlobe(byId("globe"), world)
   const proof = createProof()
@@ -69,7 +64,7 @@ async function start(): Promise<void> {
   }
   const common: Pick<DeviceOptions, "world" | "notebook" | "changed"> = {
     world,
-    notebook: { kind: "notebook", key: notebookKey(firstPlace.nearest) },
+    notebook: opened,
     changed: show,
   }
   const back =
@@ -96,6 +91,8 @@ async function start(): Promise<void> {
     back: back("The desk"),
   })
   const mischief = createMischief(world, desk, show)
+  if (outside.length > 0)
+    mischief.say("By law only POPs in the United States may hold this notebook. The others pass it on.")
 
   /** All of this page, those that were put away among them. */
   const devices = [desk]
@@ -109,7 +106,7 @@ async function start(): Promise<void> {
       HTMLElement | undefined
     if (place === undefined || frame === undefined) return
     byId("devices").append(frame)
-    const opened = new Device({
+    const device = new Device({
       ...common,
       name: "The phone",
       root: frame,
@@ -122,17 +119,17 @@ async function start(): Promise<void> {
       },
       back: back("The phone"),
     })
-    const select = opened.part<HTMLSelectElement>("place")
+    const select = device.part<HTMLSelectElement>("place")
     for (const { id, name } of world.places) select.append(html("option", { value: id }, name))
     select.value = place.id
     select.addEventListener("change", () => {
       const next = placeOf(select.value)
       if (next === undefined) return
       sessionStorage.setItem("phone", next.id)
-      opened.go(next, next.nearest)
+      device.go(next, next.nearest)
     })
-    phone = opened
-    devices.push(opened)
+    phone = device
+    devices.push(device)
     show()
   }
   const closePhone = async (): Promise<void> => {
@@ -163,6 +160,12 @@ async function start(): Promise<void> {
     localStorage.setItem("place", id)
     go(next, byId<HTMLInputElement>("follow").checked ? next.nearest : desk.pop)
   })
+  // A world without a POP in the United States has no notebook that stays there.
+  const lawful = popsOutside("usNotebook", world).length < world.pops.length
+  byId("law").hidden = !lawful
+  const chooseLaw = radioGroup(byId("law"), (id) => {
+    if (id !== opened.kind) location.hash = addressOfOwn(id as Notebook["kind"], world, desk.place.nearest)
+  })
   const choosePop = radioGroup(byId("pops"), (id) => {
     if (id !== desk.pop) go(desk.place, id)
   })
@@ -171,11 +174,19 @@ async function start(): Promise<void> {
     asked = false
     const { down, cut } = mischief.state
     for (const device of [desk, phone]) device?.show(down)
+    chooseLaw(
+      [
+        { id: "notebook", name: "Goes anywhere" },
+        { id: "usNotebook", name: "Stays in the US" },
+      ],
+      opened.kind,
+    )
     choosePlace(world.places, desk.place.id)
     choosePop(
       world.pops.map(({ id, name }) => {
         const rtt = desk.place.lines[id]?.rttMs ?? 0
-        const note = `${rtt < 9.95 ? rtt.toFixed(0) : Math.round(rtt)} ms${id === desk.place.nearest ? ", nearest" : ""}`
+        const how = outside.includes(id) ? ", by relay" : id === desk.place.nearest ? ", nearest" : ""
+        const note = `${rtt < 9.95 ? rtt.toFixed(0) : Math.round(rtt)} ms${how}`
         return { id, name, note: down.includes(id) ? "down" : note }
       }),
       desk.pop,
@@ -186,6 +197,7 @@ async function start(): Promise<void> {
       ),
       owner: desk.owner,
       down,
+      outside,
     })
     mischief.show()
     proof(devices)

@@ -6,6 +6,7 @@ import { Ledger } from "../ledger.ts"
 import type { TextPatch } from "../pieces.ts"
 import { tappedSocket, type Tap } from "../tap.ts"
 import type { World } from "../world.ts"
+import type { Notebook } from "./notebooks.ts"
 import { createEditor, type Editor } from "./editor.ts"
 import { createGhost, type Passage } from "./ghost.ts"
 
@@ -19,7 +20,7 @@ export interface DeviceOptions {
   readonly world: World
   readonly place: Place
   readonly pop: string
-  readonly notebook: { readonly kind: "notebook"; readonly key: string }
+  readonly notebook: Notebook
   readonly passage: Passage
   readonly storage?: Storage
   readonly tap?: Tap

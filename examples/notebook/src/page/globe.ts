@@ -9,6 +9,8 @@ export interface Scene {
   readonly visitors: readonly { readonly place: string; readonly pop: string; readonly cut: boolean }[]
   readonly owner: string | undefined
   readonly down: readonly string[]
+  /** POPs that the law keeps the notebook from. */
+  readonly outside: readonly string[]
 }
 
 /** POPs, the lines between them with their round trips, and where the devices and the notebook are. */
@@ -91,7 +93,7 @@ export function createGlobe(box: HTMLElement, world: World): Globe {
   )
 
   return {
-    show({ visitors, owner, down }) {
+    show({ visitors, owner, down, outside }) {
       marks.replaceChildren()
       for (const [i, { place: placeId, pop: popId, cut }] of visitors.entries()) {
         const place = world.places.find(({ id }) => id === placeId)
@@ -107,7 +109,13 @@ export function createGlobe(box: HTMLElement, world: World): Globe {
         const [cx, cy] = at(each.lon, each.lat)
         const dead = down.includes(each.id)
         if (each.id === owner) marks.append(svg("circle", { class: dead ? "halo dead" : "halo", cx, cy, r: 13 }))
-        const kind = dead ? "pop dead" : each.id === owner ? "pop owner" : "pop"
+        const kind = dead
+          ? "pop dead"
+          : each.id === owner
+            ? "pop owner"
+            : outside.includes(each.id)
+              ? "pop outside"
+              : "pop"
         marks.append(
           svg("circle", { class: kind, cx, cy, r: 5.5 }),
           svg("text", { x: cx, y: cy + 22, "text-anchor": "middle" }, dead ? `${each.id} is down` : each.id),

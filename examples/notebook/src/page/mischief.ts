@@ -57,7 +57,12 @@ export function createMischief(world: World, device: Device, changed: () => void
   for (const { id, name } of world.pops) {
     const button = html("button", { type: "button", "data-kill": id })
     button.addEventListener("click", () => {
-      if (state.down.includes(id)) void make({ what: "start", pop: id }, `${name} starts again…`, `${name} is back.`)
+      if (state.down.includes(id))
+        void make(
+          { what: "start", pop: id },
+          `${name} starts again. It serves once it has heard another POP.`,
+          `${name} is back.`,
+        )
       else
         void make(
           { what: "kill", pop: id },

@@ -29,7 +29,7 @@ export function createTimeline(): Timeline {
       const floorMs = times.clientRttMs + times.meshRttMs
       const replyMs = times.replyMs - times.helloMs
       const way = wayOf(times)
-      sum.textContent = `${way}: ${ms(replyMs)} from hello to first reply`
+      sum.textContent = `${way}: ${ms(replyMs)} to the first reply`
       box.replaceChildren(chart(times))
       past.unshift({ way, replyMs, floorMs })
       past.length = Math.min(past.length, historyMax)
