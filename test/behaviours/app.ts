@@ -12,6 +12,8 @@ export interface Probe {
   /** Throws or waits where a test says so. */
   onState?: (() => void) | undefined
   gate?: ((id: string) => Promise<void>) | undefined
+  /** Told as the handler of an alarm is entered; what it throws, the handler throws after it has changed the state. */
+  onAlarm?: ((id: string, pop: string) => void) | undefined
   /** What `plant` puts into the state: an object that a test still holds. */
   leaf?: unknown
   /** Throws where a step of a migration, or the choice of a residency, is to fail. */
@@ -42,7 +44,24 @@ export function makeApp(probe: Probe = newProbe(), schema = 1) {
       return { n: 0, ids: [], blob: undefined }
     },
     events: { added: event<Added>() },
+    alarms: {
+      ring(c, id: string) {
+        probe.ran.push(`ring ${id}`)
+        c.state.n += 1
+        c.state.ids.push(id)
+        probe.onAlarm?.(id, c.pop)
+      },
+    },
     actions: {
+      /** Its alarm adds `id`. */
+      remind(c, ms: number, id: string) {
+        c.alarms.set("ring", { afterMs: ms }, id, { id })
+      },
+      remindAndThrow(c, ms: number, id: string, other: string) {
+        c.alarms.set("ring", { afterMs: ms }, id, { id })
+        c.alarms.cancel("ring", other)
+        throw new ActorError("no", "rolled back")
+      },
       /** Its reply holds chance: a second execution would return something else. */
       add(c, id: string) {
         probe.ran.push(`add ${id}`)
