@@ -59,6 +59,13 @@ interface Summary {
   }[]
   readonly kills: Readonly<Record<string, number>>
   readonly stepsMissed: number
+  readonly residency: {
+    readonly outside: readonly string[]
+    readonly leaks: readonly string[]
+    readonly bytes: number
+    readonly foundInside: boolean
+    readonly callsOutside: number
+  }
 }
 
 function summaryOf({ out, err, code }: Ended): Summary {
@@ -124,6 +131,15 @@ describe("npm run travel", () => {
       kills.some((name) => /^(source|target|home|gateway) (before|after) [a-z]+$/.test(name)),
       kills.join(),
     )
+  })
+
+  test("a POP outside of the residency serves by relay, two devices call there, and no file of it has a byte of the state (C25)", async () => {
+    const ended = await travel("--residency", "--devices", "2", "--rate", "40", "--seed", "4", "--json")
+    const { residency, ...summary } = summaryOf(ended)
+    assert.equal(ended.code, 0, ended.err)
+    assert.deepEqual([summary.lost, summary.duplicated, summary.textMatches], [0, 0, true])
+    assert.deepEqual([residency.outside, residency.leaks, residency.foundInside], [["nrt"], [], true])
+    assert.ok(residency.callsOutside > 0 && residency.bytes > 0)
   })
 
   test("--pause puts the pauses of live moves at two sizes of state side by side", async () => {

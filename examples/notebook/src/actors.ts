@@ -38,13 +38,12 @@ export const usNotebook = actor({
 
 const ballastChars = 4096
 
-/** A notebook with luggage, for measuring moves of a given size. */
-export const traveller = actor({
+const withLuggage = {
   state: () => ({ ...emptyDocument(), ballast: [] as string[] }),
   actions: {
     edit,
     /** Adds so much. Random, so that no compression on the way could make it lighter. */
-    load(c, bytes: number) {
+    load(c: { readonly state: { readonly ballast: string[] }; random(): number }, bytes: number) {
       const letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789+/"
       for (let left = bytes; left > 0; left -= ballastChars) {
         let piece = ""
@@ -54,7 +53,13 @@ export const traveller = actor({
     },
   },
   queries: { report },
-})
+}
 
-export const app = setup({ actors: { notebook, usNotebook, traveller } })
+/** A notebook with luggage, for measuring moves of a given size. */
+export const traveller = actor(withLuggage)
+
+/** The same, whose state stays in the United States: a client elsewhere is served from there. */
+export const resident = actor({ ...withLuggage, residency: usRegions })
+
+export const app = setup({ actors: { notebook, usNotebook, traveller, resident } })
 export type App = typeof app

@@ -20,6 +20,8 @@ export interface JourneyOptions {
   readonly lines: Lines
   readonly url: (pop: string) => string
   readonly start: string
+  /** POPs that the actor may not go to. */
+  readonly outside: readonly string[]
   readonly say: (line: string) => void
 }
 
@@ -120,7 +122,7 @@ export class Journey {
     if (kill?.when === "step") await this.#kills.watch(kill, cast)
     const stayMs = (1000 * perStay) / this.#o.travel.rate
     const meanwhile = this.#devices.leg(stayMs)
-    const live = leg.live || this.#at === leg.to
+    const live = (leg.live || this.#at === leg.to) && !this.#o.outside.includes(leg.to)
     const gateway = this.#at
     const went = live ? await this.#sendAhead(leg, cast, perStay, stayMs) : await this.#goAhead(leg, cast, perStay)
     await meanwhile

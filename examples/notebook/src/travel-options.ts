@@ -21,6 +21,8 @@ export interface TravelOptions {
   readonly live: boolean
   /** Live moves alone, at two sizes of state, side by side. */
   readonly pause: boolean
+  /** The state stays in the United States; the POP in Tokyo serves by relay. */
+  readonly residency: boolean
   readonly trace: Trace | undefined
   readonly json: boolean
 }
@@ -43,6 +45,8 @@ export const usage = `npm run travel -- [options]
                       around the move, minus the usual
   --pause             every leg is live and the client follows, with 1 KiB of state and then with 1 MiB: prints both median
                       pauses (rate default 200, so a pause is measured to 5 ms)
+  --residency         the notebook's residency is the United States: the POP in Tokyo serves it by relay and keeps nothing of it.
+                      In the end the POPs' folders are searched, byte by byte
   --json              print the last line only
   --help              this`
 
@@ -64,6 +68,7 @@ export function travelOptions(args: readonly string[]): TravelOptions | undefine
       devices: { type: "string", default: "1" },
       live: { type: "boolean", default: false },
       pause: { type: "boolean", default: false },
+      residency: { type: "boolean", default: false },
       trace: { type: "string" },
       json: { type: "boolean", default: false },
       help: { type: "boolean", default: false },
@@ -90,6 +95,7 @@ export function travelOptions(args: readonly string[]): TravelOptions | undefine
     devices: whole("--devices", values.devices, 1, 16),
     live: values.live,
     pause: values.pause,
+    residency: values.residency,
     trace: values.trace === undefined ? undefined : openTrace(values.trace),
     json: values.json,
   }

@@ -7,6 +7,7 @@ import { planItinerary, seeded } from "./itinerary.ts"
 import { Journey, type JourneyEnd, type JourneyOptions } from "./travel-journey.ts"
 import { measureLines } from "./travel-lines.ts"
 import { travelOptions, usage, type TravelOptions } from "./travel-options.ts"
+import { searchBorders } from "./travel-residency.ts"
 import { pauses, rounded, summary } from "./travel-report.ts"
 import { warmUp } from "./warm-up.ts"
 
@@ -67,18 +68,14 @@ async function main(): Promise<void> {
   say(
     `${atlas.pops.length} POPs, ${legs.length} legs, ${options.rate} calls a second, seed ${options.seed}; times in ms`,
   )
-  const journey = async (key: string, more: Partial<TravelOptions>): Promise<JourneyEnd> => {
-    const travel: JourneyOptions["travel"] = { ...options, ...more }
-    const one = new Journey({
-      cluster,
-      travel,
-      actor: ["traveller", key],
-      writer: "traveller",
-      lines,
-      url,
-      start: legs[0]?.from ?? cluster.pops[0] ?? "",
-      say,
-    })
+  const start = legs[0]?.from ?? cluster.pops[0] ?? ""
+  const journey = async (
+    actor: JourneyOptions["actor"],
+    more: Partial<TravelOptions> & Partial<Pick<JourneyOptions, "outside" | "writer">> = {},
+  ): Promise<JourneyEnd> => {
+    const { outside = [], writer = "traveller", ...rest } = more
+    const travel = { ...options, ...rest }
+    const one = new Journey({ cluster, travel, actor, writer, lines, url, start, outside, say })
     try {
       const end = await one.run(legs)
       say("")
@@ -88,19 +85,37 @@ async function main(): Promise<void> {
       await one.close()
     }
   }
+  const print = (last: object): void => {
+    process.stdout.write(`${JSON.stringify(last)}\n`)
+  }
+  if (options.residency) {
+    const outside = atlas.pops.flatMap(({ id, region }) => (region.startsWith("us-") ? [] : [id]))
+    const inside = cluster.pops.filter((pop) => !outside.includes(pop))
+    const writer = `resident-${options.seed}`
+    const end = await journey(["resident", `${writer}~${start}`], { outside, writer })
+    // Nothing is on its way any more when it is searched.
+    await cluster.stop()
+    const residency = searchBorders(folder, { outside, inside }, { writer, text: end.outcome.text })
+    for (const file of residency.leaks) process.stderr.write(`outside of the residency, ${file} has some of it\n`)
+    if (!residency.foundInside) process.stderr.write("the search does not find the state where it must be\n")
+    if (residency.leaks.length > 0 || !residency.foundInside) process.exitCode = 1
+    const callsOutside = end.results.reduce((sum, { leg, calls }) => sum + (outside.includes(leg.to) ? calls : 0), 0)
+    print({ ...summary(end, options), residency: { ...residency, callsOutside } })
+    return
+  }
   if (!options.pause) {
-    process.stdout.write(`${JSON.stringify(summary(await journey(`traveller-${options.seed}`, {}), options))}\n`)
+    print(summary(await journey(["traveller", `traveller-${options.seed}`]), options))
     return
   }
   const all: Record<string, unknown> = {}
   const said: string[] = []
   for (const stateBytes of pauseBytes) {
-    const end = await journey(`traveller-${stateBytes}-${options.seed}`, { stateBytes })
+    const end = await journey(["traveller", `traveller-${stateBytes}-${options.seed}`], { stateBytes })
     all[String(stateBytes)] = summary(end, options)
     said.push(`${rounded(median(pauses(end.results))) ?? "?"} ms at ${stateBytes} bytes`)
   }
   say(`median pause of a live move: ${said.join(", ")} of state; ${options.rttMs ?? "various"} ms between POPs`)
-  process.stdout.write(`${JSON.stringify(all)}\n`)
+  print(all)
 }
 
 await main().catch((error: unknown) => {
