@@ -2,7 +2,6 @@
 import assert from "node:assert/strict"
 import { createClient, type Client } from "@sojourn/client"
 import { startCluster } from "@sojourn/testkit"
-import { once } from "node:events"
 import { mkdtempSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
@@ -59,7 +58,7 @@ behaviour(
       assert.deepEqual(await client.ledger.get(keys[i] as string).query.ids(), made[i])
       assert.ok((made[i]?.length ?? 0) >= (after[i] ?? 0))
     }
-    const all = (await remote.ledger.get(shared).query.ids()) as string[]
+    const all = await remote.ledger.get(shared).query.ids()
     assert.deepEqual([...all].sort(), [...made.flat(), "remote before", "remote after"].sort())
     for (const ids of made)
       assert.deepEqual(
