@@ -55,6 +55,7 @@ if (process.send !== undefined)
       authenticate: (_, token) => (token === undefined ? null : { id: token }),
       limits: { ...quickLimits, ...(config.options as object | null) },
       mesh: config.mesh,
+      admin: true,
       logLevel: "warn",
     })
     await pop.listen(config.port)

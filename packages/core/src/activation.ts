@@ -31,6 +31,7 @@ import type { Limits } from "./limits.ts"
 import { climb, versionOf } from "./migrate.ts"
 import { isServer, serverPrefix, type Principal } from "./mesh-messages.ts"
 import type { Chance, Clock, EventSink, Primitives, Undo } from "./ports.ts"
+import { isCutOff, type Cut, type HomeRole } from "./record.ts"
 import type { Needs } from "./residency.ts"
 import { SessionTable, type Session } from "./sessions.ts"
 import type { Compacted, Grant, Store } from "./store.ts"
@@ -156,7 +157,8 @@ export class Activation {
   #hash: string
   #epoch: number
   #fence: number
-  #grant: { readonly grant: Grant; readonly home: boolean } | undefined
+  readonly #cuts: readonly Cut[] | undefined
+  #grant: { readonly grant: Grant; readonly home: HomeRole } | undefined
   #pending: { readonly entry: Entry; readonly bytes: Uint8Array }[] = []
   #writing = false
   #mailbox: Item[] = []
@@ -187,7 +189,14 @@ export class Activation {
     id: string,
     def: ErasedDefinition,
     loaded: Loaded,
-    owner: { epoch: number; fence: number; hash: string; grant?: Grant; home: boolean },
+    owner: {
+      epoch: number
+      fence: number
+      hash: string
+      grant?: Grant
+      home: HomeRole
+      cuts?: readonly Cut[] | undefined
+    },
     ports: ActivationPorts,
   ) {
     this.#id = id
@@ -199,6 +208,7 @@ export class Activation {
     this.#epoch = owner.epoch
     this.#fence = owner.fence
     this.needs = { residency: loaded.residency, version: versionOf(def) }
+    this.#cuts = owner.cuts
     this.#grant = owner.grant ? { grant: owner.grant, home: owner.home } : undefined
     this.#sessions = new SessionTable(loaded.sessions.values(), ports.limits, () => this.#attachedIds())
     this.#tail = new Tail(loaded.tail, loaded.positions, ports.limits)
@@ -279,14 +289,19 @@ export class Activation {
    * missed nothing up to that revision, whatever its position. Throws
    * SESSION_UNKNOWN, SESSIONS_FULL or HISTORY_LOST and leaves nothing behind. The calls that it carries are queued in their order.
    */
-  attach(att: Attached, body: AttachBody, knownRevision: number | undefined, seen = body.pos): void {
+  attach(
+    att: Attached,
+    body: AttachBody,
+    ticket: { readonly epoch: number; readonly revision: number } | undefined,
+    seen = body.pos,
+  ): void {
     const { clock } = this.#ports
     this.lastUsed = clock.mono()
-    if (knownRevision !== undefined && knownRevision > this.#revision)
+    if (ticket && (ticket.revision > this.#revision || isCutOff(this.#cuts, ticket.epoch, ticket.revision)))
       throw new SojournError(
         "HISTORY_LOST",
-        `the client's ticket knows revision ${knownRevision} of ${this.#id}; this POP's copy ends at ${this.#revision}. A store has lost acknowledged writes`,
-        { details: { actor: this.#id, ticket: knownRevision, revision: this.#revision } },
+        `the client's ticket knows revision ${ticket.revision} of ${this.#id}, of epoch ${ticket.epoch}; this POP's copy, at ${this.#revision}, is without it. A store was lost with acknowledged writes`,
+        { details: { actor: this.#id, ticket: ticket.revision, revision: this.#revision } },
       )
     if (body.live && !this.#allowedNow(att.who, "state"))
       throw new SojournError("FORBIDDEN", "this principal may not see the actor's state")

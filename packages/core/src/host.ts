@@ -16,6 +16,7 @@ import { Offers, type MoveDone } from "./offers.ts"
 import { Residents } from "./residents.ts"
 import { Relays } from "./relays.ts"
 import { Resend } from "./resend.ts"
+import { decidePull, type Cut, type Granted, type HomeRole } from "./record.ts"
 import {
   checkResidency,
   homeWithin,
@@ -25,7 +26,6 @@ import {
   type Asker,
   type Residency,
 } from "./residency.ts"
-import { decidePull } from "./record.ts"
 import { emptyBody, type Body, type Compacted, type Grant, type PullAnswer, type Store } from "./store.ts"
 import { isSpent, newSlot, type Slot } from "./slot.ts"
 import type { Tickets } from "./tickets.ts"
@@ -41,11 +41,13 @@ import { Transfers } from "./transfers.ts"
 export interface HostOptions {
   readonly app: App<unknown>
   readonly pop: string
-  /** Every configured POP, this one included. */
+  /** Every configured POP but the forgotten ones, this one included. */
   readonly pops: ReadonlySet<string>
   /** The region of each. */
   readonly regions: ReadonlyMap<string, string>
   readonly homes: readonly string[]
+  /** Who stands for that home now. */
+  homeNow(home: string): { readonly pop: string; readonly role: HomeRole }
   readonly store: Store
   readonly clock: Clock
   readonly chance: Chance
@@ -295,12 +297,7 @@ export class Host {
         att.status = "local"
         try {
           this.#assertMayRelay(slot, activation.needs.residency, att.request.relayedBy ?? this.#o.pop)
-          activation.attach(
-            att,
-            { ...att.request.body, acked: att.acked },
-            att.request.ticket?.revision,
-            att.request.seen,
-          )
+          activation.attach(att, { ...att.request.body, acked: att.acked }, att.request.ticket, att.request.seen)
         } catch (error) {
           // A refusal is a read: until the activation is proved to hold the owner's state, it may be the activation that is wrong
           // (a grant that came late, another process's actor).
@@ -330,10 +327,7 @@ export class Host {
     const def = definitionOf(this.#o.app, name)
     if (!def)
       throw new SojournError("UNKNOWN_ACTOR", `no actor class ${JSON.stringify(name)} is set up at POP ${this.#o.pop}`)
-    const { homes, pops, regions } = this.#o
-    const { residency } = def
-    const home = typeof residency === "object" ? homeWithin(id, homes, regions, residency) : homeOf(id, homes, pops)
-    const slot = newSlot(id, def, home)
+    const slot = newSlot(id, def, this.#o.homeNow(this.homeOf(id)))
     this.#slots.set(id, slot)
     return slot
   }
@@ -380,7 +374,7 @@ export class Host {
       self: pop,
       home: slot.home,
       hopsMax: limits.hopsMax,
-      belief: this.#beliefs.get(slot.id),
+      belief: this.#belief(slot.id),
       nonce: chance.id(),
       known: (id) => pops.has(id),
       linked: (id) => this.#o.linked(id),
@@ -397,6 +391,30 @@ export class Host {
     for (const effect of effects) this.#perform(slot, effect)
   }
 
+  #belief(actor: string): { readonly pop: string; readonly epoch: number } | undefined {
+    const belief = this.#beliefs.get(actor)
+    return belief && this.#o.pops.has(belief.pop) ? belief : undefined
+  }
+
+  /** The actor's home for ever, whoever stands for it now. Throws BAD_KEY or RESIDENCY_DENIED. */
+  homeOf(actor: string): string {
+    const { homes, regions, app } = this.#o
+    const residency = definitionOf(app, parseAddress(actor).name)?.residency
+    // The regions are of every configured POP, the forgotten ones too.
+    return typeof residency === "object"
+      ? homeWithin(actor, homes, regions, residency)
+      : homeOf(actor, homes, new Set(regions.keys()))
+  }
+
+  /** A POP was forgotten, or its heir has inherited: whoever waits looks again from who stands for it now. */
+  homesChanged(): void {
+    for (const slot of this.#slots.values()) {
+      const { pop, role } = this.#o.homeNow(this.homeOf(slot.id))
+      slot.home = pop
+      slot.homeRole = role
+    }
+  }
+
   #endSearch(slot: Slot): void {
     slot.askTimer?.()
     slot.askTimer = undefined
@@ -408,7 +426,7 @@ export class Host {
 
   #perform(slot: Slot, effect: HandEffect): void {
     const { store, send, pop } = this.#o
-    const home = slot.home === pop
+    const home = slot.home === pop && slot.homeRole
     const failed = (cause: unknown): void => {
       this.#input(slot, { type: "failed", err: this.#storeError(slot.id, cause).toWire() })
     }
@@ -591,7 +609,7 @@ export class Host {
     compacted: Compacted | undefined,
   ): Promise<PullAnswer | { readonly kind: "declined"; readonly e: number }> {
     const { store, pop, primitives, limits } = this.#o
-    const home = slot.home === pop
+    const home = slot.home === pop && slot.homeRole
     const seal = (): Promise<PullAnswer> => store.pull(slot.id, home, pull.origin, compacted, movableBytesMax(limits))
     const { residency } = slot.def
     if (slot.activation || (residency === undefined && pull.version >= versionOf(slot.def))) return seal()
@@ -635,7 +653,7 @@ export class Host {
     )
   }
 
-  #claim(slot: Slot, home: boolean, fresh: boolean, failed: (cause: unknown) => void): void {
+  #claim(slot: Slot, home: HomeRole, fresh: boolean, failed: (cause: unknown) => void): void {
     if (!this.#residents.makeRoom()) {
       failed(
         new SojournError(
@@ -661,9 +679,9 @@ export class Host {
         this.#input(slot, { type: "record", record: answer.record })
         return
       }
-      const { e, f, v, h } = answer.record
+      const { e, f, v, h, cuts } = answer.record
       try {
-        this.#activate(slot, answer.body, v, { epoch: e, fence: f, hash: h, home, residency })
+        this.#activate(slot, answer.body, v, { epoch: e, fence: f, hash: h, home, cuts, residency })
       } catch (error) {
         failed(this.#masked(slot.id, error))
         return
@@ -682,7 +700,8 @@ export class Host {
       epoch: number
       fence: number
       hash: string
-      home: boolean
+      home: HomeRole
+      cuts?: readonly Cut[] | undefined
       grant?: Grant
       ahead?: Loaded | undefined
       /** What `#genesis` said, if it was asked. */
@@ -844,7 +863,7 @@ export class Host {
     this.#o.send(ask.pop, pullMessage(slot.id, pull))
   }
 
-  #install(slot: Slot, home: boolean, activate: boolean, failed: (cause: unknown) => void): void {
+  #install(slot: Slot, home: HomeRole, activate: boolean, failed: (cause: unknown) => void): void {
     const { incoming, search } = slot
     if (!incoming) return
     const { grant, from, hops, bytes } = incoming
@@ -878,6 +897,7 @@ export class Host {
           fence: 1,
           hash: grant.h,
           home,
+          cuts: grant.cuts,
           grant,
           ahead: incoming.ahead,
         })
@@ -969,21 +989,16 @@ export class Host {
     return this.#offers.begin(actor, to)
   }
 
-  #sendGrant(
-    actor: string,
-    answer: { record: { to: string; e: number; v: number; h: string; due?: number }; body: Body },
-    pull?: Pull,
-    base?: string,
-  ): void {
-    const { to, e, v, h } = answer.record
+  #sendGrant(actor: string, answer: { record: Omit<Granted, "k">; body: Body }, pull?: Pull, base?: string): void {
+    const { to, e, v, h, cuts, due } = answer.record
     const { sizes, bytes } = packBody(base === undefined ? answer.body : { ...answer.body, snapshot: undefined })
     this.#grants.add(actor, { to, e })
     const head = { t: "GRANT" as const, actor, e, v, h, hops: pull?.hops ?? 0, sizes }
-    const { due } = answer.record
     const more = {
       ...(due === undefined ? {} : { due }),
       ...(pull ? { nonce: pull.nonce } : {}),
       ...(base === undefined ? {} : { base }),
+      ...(cuts ? { cuts } : {}),
     }
     if (bytes.length <= this.#o.limits.inlineBytesMax) {
       this.#o.send(to, { ...head, ...more }, bytes)
@@ -1123,7 +1138,16 @@ export class Host {
       const staged = base?.staged ? { staged: base.loaded.revision } : {}
       slot.incoming = {
         from,
-        grant: { e: m.e, v: m.v, h: m.h, body, ...(m.due === undefined ? {} : { due: m.due }), ...staged },
+        grant: {
+          e: m.e,
+          v: m.v,
+          h: m.h,
+          body,
+          from,
+          ...(m.cuts ? { cuts: m.cuts } : {}),
+          ...(m.due === undefined ? {} : { due: m.due }),
+          ...staged,
+        },
         hops: m.hops,
         bytes: bytes.length,
         ahead: base?.loaded,
@@ -1174,7 +1198,7 @@ export class Host {
       this.#message(from, m, body)
     } catch (error) {
       // A malformed address or body of a peer: it concerns that message only.
-      this.#event("mesh.refused", m.t === "FRAME" || m.t === "RELAY_CLOSE" ? undefined : m.actor, { from, error })
+      this.#event("mesh.refused", "actor" in m ? m.actor : undefined, { from, error })
     }
   }
 
@@ -1241,6 +1265,10 @@ export class Host {
         return
       case "HOMEUPD_ACK":
         this.#announcements.confirmed(m.actor, from, m.e)
+        return
+      case "FORGET":
+      case "FORGET_ACK":
+        // The node's, not an actor's: `forget.ts` has them.
         return
       case "RELAY_OPEN":
         this.#relays.opened(from, m)

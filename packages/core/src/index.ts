@@ -7,26 +7,32 @@ export {
   decideInstall,
   decideLearn,
   decidePull,
+  decideRevive,
+  isCutOff,
 } from "./record.ts"
 export type {
   ClaimAnswer,
   CommitAnswer,
+  Cut,
   Decision,
   Fence,
   Granted,
   GrantHead,
+  HomeRole,
   InstallDecision,
   Owned,
   OwnershipRecord,
   Pointer,
   PullDecision,
+  SeenRecord,
 } from "./record.ts"
-export { emptyBody, listLimitMax } from "./store.ts"
+export { emptyBody, listLimitMax, mergeForgotten } from "./store.ts"
 export type {
   Body,
   Compacted,
   Due,
   FirstWrite,
+  Forgotten,
   Grant,
   Listed,
   PeerMemory,
@@ -51,6 +57,7 @@ export {
   ownershipRules,
   pullIn,
   stageIn,
+  reviveIn,
 } from "./store-ops.ts"
 export type { ActorRows, OwnershipRules } from "./store-ops.ts"
 
@@ -76,6 +83,7 @@ export type { ActionContext, ActorDefinition, ActorDefinitions, App, EventType, 
 export { ActorError, SojournError } from "@sojourn/protocol"
 
 // A node: everything of a POP but sockets, disk, clock and chance.
+export type { ForgetReport } from "./forget.ts"
 export { createNode } from "./node.ts"
 export type { MoveDone } from "./offers.ts"
 export type { CoreNode, NodeMesh, NodeOptions, ServerActors, ServerHandle } from "./node.ts"

@@ -110,6 +110,8 @@ export const defaultLimits = {
   meshPendingMax: 64,
   /** Chunked messages under way on one link, each way; the sender starts no more than this, the reader refuses more: BAD_FRAME. */
   meshStreamsMax: 8,
+  /** One step of forgetting a destroyed POP at one other POP, repetitions included; past it that POP counts as not reached. */
+  forgetStepMsMax: 10_000,
   /** Relayed sessions on one link. */
   relaysPerLinkMax: 20_000,
 } as const

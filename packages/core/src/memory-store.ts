@@ -14,13 +14,16 @@ import {
   ownershipRules,
   pullIn,
   stageIn,
+  reviveIn,
   type ActorRows,
   type OwnershipRules,
 } from "./store-ops.ts"
 import {
   listLimitMax,
+  mergeForgotten,
   type Body,
   type Due,
+  type Forgotten,
   type Listed,
   type PeerMemory,
   type Store,
@@ -39,6 +42,7 @@ export interface MemoryDisk {
   readonly peers: Map<string, PeerMemory>
   /** Snapshots that were sent ahead of a grant. */
   readonly staged: Map<string, { readonly snapshot: Uint8Array; readonly revision: number }>
+  readonly forgotten: Map<string, Forgotten>
 }
 
 export interface MemoryActor {
@@ -58,7 +62,7 @@ export interface MemoryStoreOptions {
 }
 
 export function memoryDisk(id = "memory"): MemoryDisk {
-  return { id, watermark: 0, actors: new Map(), peers: new Map(), staged: new Map() }
+  return { id, watermark: 0, actors: new Map(), peers: new Map(), forgotten: new Map(), staged: new Map() }
 }
 
 export function memoryStore(options: MemoryStoreOptions = {}): Store {
@@ -96,7 +100,8 @@ export function memoryStore(options: MemoryStoreOptions = {}): Store {
     install: (actor, home, grant, first) => onActor(actor, (rows) => installIn(rows, rules, home, grant, first)),
     stage: (actor, snapshot, revision) => onActor(actor, (rows) => stageIn(rows, snapshot, revision)),
     confirm: (actor, from, e) => onActor(actor, (rows) => confirmIn(rows, rules, from, e)),
-    learn: (actor, to, e) => onActor(actor, (rows) => learnIn(rows, rules, to, e)),
+    learn: (actor, to, e, told) => onActor(actor, (rows) => learnIn(rows, rules, to, e, told)),
+    revive: (actor, seen, e) => onActor(actor, (rows) => reviveIn(rows, rules, seen, e)),
     load: (actor) => onActor(actor, loadIn),
     peek: (actor) => onActor(actor, (rows) => rows.record()),
     compact: (actor, fence, snapshot, upTo) => onActor(actor, (rows) => compactIn(rows, rules, fence, snapshot, upTo)),
@@ -128,6 +133,13 @@ export function memoryStore(options: MemoryStoreOptions = {}): Store {
         const known = disk.peers.get(pop)
         if (known?.store === store && known.watermark === watermark) return
         disk.peers.set(pop, { store, watermark })
+      }),
+    forgotten: () => inStep(() => new Map(disk.forgotten)),
+    forget: (pop, told) =>
+      inStep(() => {
+        const merged = mergeForgotten(disk.forgotten.get(pop), told)
+        disk.forgotten.set(pop, merged)
+        return merged
       }),
     async close() {
       closed = true
@@ -207,6 +219,10 @@ class MemoryRows implements ActorRows {
   putSnapshot(snapshot: Uint8Array, revision: number): void {
     const entries = this.#row?.entries ?? []
     this.#put(copy(snapshot), entries.slice(revision - this.snapshotRevision()))
+  }
+
+  refuses(pop: string): boolean {
+    return this.#disk.forgotten.has(pop)
   }
 
   dropBody(): void {

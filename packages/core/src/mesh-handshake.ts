@@ -183,7 +183,13 @@ export function storeGone(remembered: PeerMemory | undefined, told: PeerMemory):
   return remembered !== undefined && (remembered.store !== told.store || remembered.watermark > told.watermark)
 }
 
-const describe = (memory: PeerMemory): string => `store ${memory.store} at watermark ${memory.watermark}`
+/** Remembered in place of a store that was given up as destroyed: no store is it, so its POP id is refused for ever. */
+export const forgottenStore: PeerMemory = { store: "forgotten", watermark: 0 }
+
+const describe = ({ store, watermark }: PeerMemory): string =>
+  store === forgottenStore.store
+    ? "that the store was forgotten as destroyed"
+    : `store ${store} at watermark ${watermark}`
 
 /** What both compare once the other is proved. */
 function compare(mine: MeshIdentity, peer: MeshIdentity, self: HandshakeSelf): { readonly state: HandshakeState } {

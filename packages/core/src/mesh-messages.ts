@@ -1,4 +1,6 @@
 import type { AttachBody, ClientFrame, ServerFrame, WireError } from "@sojourn/protocol"
+import type { ForgetReply, ForgetStep } from "./forget-steps.ts"
+import type { Cut } from "./record.ts"
 
 /**
  * What POPs say to each other (docs/handoff.md, "Messages"). Every message may be lost, repeated, delayed or overtaken: each is
@@ -45,6 +47,7 @@ export type MeshMessage =
       readonly base?: string
       /** When the actor's next alarm is due, ms since 1970. */
       readonly due?: number
+      readonly cuts?: readonly Cut[]
     }
   /** The owner goes on serving and sends its snapshot of revision `v` ahead, in chunks: no word about ownership. Answer: PULL with `have`. */
   | {
@@ -98,6 +101,9 @@ export type MeshMessage =
   /** A frame of a relayed session: `in` towards the actor, `out` towards the client. `relay` is the opener's number. */
   | { readonly t: "FRAME"; readonly relay: number; readonly dir: "in"; readonly frame: ClientFrame }
   | { readonly t: "FRAME"; readonly relay: number; readonly dir: "out"; readonly frame: ServerFrame }
+  /** A step of giving up a destroyed POP (`forget.ts`), and what came of it. Repeated until answered. */
+  | { readonly t: "FORGET"; readonly nonce: string; readonly step: ForgetStep }
+  | { readonly t: "FORGET_ACK"; readonly nonce: string; readonly reply: ForgetReply }
   | { readonly t: "RELAY_CLOSE"; readonly relay: number; readonly dir: "in" | "out" }
 
 /** Bytes that are announced before they come: their number, how they are cut, the hash of each chunk, and of all those as the name. */

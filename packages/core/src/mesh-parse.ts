@@ -1,5 +1,7 @@
 import { ERRORS, SojournError, readClientFrame } from "@sojourn/protocol"
+import { isForgetReply, isForgetStep } from "./forget-steps.ts"
 import type { MeshMessage } from "./mesh-messages.ts"
+import { cutsMax } from "./record.ts"
 import { fetchMax } from "./transfers.ts"
 
 /**
@@ -41,6 +43,10 @@ const blob: Check = (x) => {
     blobId(id) && count(bytes) && count(size) && (size as number) > 0 && Array.isArray(chunks) && chunks.every(blobId)
   )
 }
+const cuts: Check = (x) =>
+  Array.isArray(x) &&
+  x.length <= cutsMax &&
+  x.every((cut) => object(cut) && count((cut as { e?: unknown }).e) && count((cut as { v?: unknown }).v))
 const wireError: Check = (x) => {
   if (!object(x)) return false
   const { code, message, retry, outcome } = x as Record<string, unknown>
@@ -78,6 +84,7 @@ const shapes: Shapes = {
     blob: optional(blob),
     base: optional(blobId),
     due: optional(count),
+    cuts: optional(cuts),
   },
   PRECOPY: { actor, nonce, e: count, v: count, blob },
   CHUNK: { actor, blob: blobId, at: count },
@@ -94,6 +101,8 @@ const shapes: Shapes = {
   RELAY_OPEN: { relay: count, actor, principal, attach: object, seen: optional(count) },
   FRAME: { relay: count, dir: direction, frame },
   RELAY_CLOSE: { relay: count, dir: direction },
+  FORGET: { nonce, step: isForgetStep },
+  FORGET_ACK: { nonce, reply: isForgetReply },
 }
 
 export function badMesh(what: string): never {

@@ -139,6 +139,7 @@ function world(latency = 0) {
           id: store.id,
           watermark: () => store.mark,
           peers: async () => memory,
+          forgotten: async () => new Map(),
           rememberPeer: async (id, it) => {
             member.writes.push([id, it])
             memory.set(id, it)

@@ -1,4 +1,5 @@
 import {
+  forgottenStore,
   homesHash,
   meshKeys,
   storeGone,
@@ -37,7 +38,7 @@ export interface MeshOptions {
   /** Without this POP. */
   readonly peers: readonly MeshPeer[]
   readonly homes: readonly string[]
-  readonly store: Pick<Store, "id" | "watermark" | "peers" | "rememberPeer">
+  readonly store: Pick<Store, "id" | "watermark" | "peers" | "rememberPeer" | "forgotten">
   readonly clock: Clock
   readonly chance: Chance
   readonly primitives: Primitives
@@ -63,6 +64,8 @@ export interface Mesh {
   accept(pipe: Pipe<Uint8Array>): PipeReader<Uint8Array>
   /** Whether any peer was proved, and found nothing lost, since `start`. */
   readonly heardPeer: boolean
+  /** That POP was given up as destroyed: its link ends, it is not dialed, and whoever comes under its id is refused and told so. */
+  forget(pop: string): void
   /** Closes every link. Resolves when no dial and no write of this mesh is under way. */
   stop(): Promise<void>
 }
@@ -79,6 +82,8 @@ interface Peer {
   dialing: AbortController | undefined
   attempt: number
   retry: Undo | undefined
+  /** Given up as destroyed. */
+  forgotten: boolean
   /** Highest watermark heard of the peer's store. */
   memory: PeerMemory | undefined
   rememberedAt: number
@@ -111,7 +116,7 @@ export function createMesh(options: MeshOptions): Mesh {
   }
 
   const remember = (peer: Peer, heard: PeerMemory): void => {
-    if (storeGone(peer.memory, heard)) return
+    if (peer.forgotten || storeGone(peer.memory, heard)) return
     const news = peer.memory?.store !== heard.store
     peer.memory = heard
     const now = clock.mono()
@@ -138,7 +143,7 @@ export function createMesh(options: MeshOptions): Mesh {
 
   const ready = (link: MeshLink, identity: MeshIdentity): void => {
     const peer = peers.get(identity.pop)
-    if (!peer) return link.close("UNAUTHORIZED", "not a peer")
+    if (!peer || peer.forgotten) return link.close("UNAUTHORIZED", "not a peer")
     pending.delete(link)
     peer.dialing = undefined
     const old = peer.link
@@ -171,7 +176,8 @@ export function createMesh(options: MeshOptions): Mesh {
       knows: (pop) => peers.has(pop),
       regionOf: (pop) => peers.get(pop)?.config.region,
       identity(to) {
-        const remembered = peers.get(to)?.memory
+        const peer = peers.get(to)
+        const remembered = peer?.forgotten ? forgottenStore : peer?.memory
         const { pop, node, region } = options
         const mine = { pop, node, region, homes, store: store.id, watermark: store.watermark() }
         return remembered ? { ...mine, remembered } : mine
@@ -207,7 +213,7 @@ export function createMesh(options: MeshOptions): Mesh {
   }
 
   const retryLater = (peer: Peer): void => {
-    if (status !== "started" || !peer.dials || peer.link || peer.dialing || peer.retry) return
+    if (status !== "started" || !peer.dials || peer.forgotten || peer.link || peer.dialing || peer.retry) return
     const cap = Math.min(limits.meshDialMsMax, limits.meshDialMsMin * 2 ** Math.min(peer.attempt, 20))
     peer.attempt++
     peer.retry = clock.after(options.chance.random() * cap, () => {
@@ -241,13 +247,26 @@ export function createMesh(options: MeshOptions): Mesh {
     )
   }
 
+  const forget = (pop: string): void => {
+    const peer = peers.get(pop)
+    if (!peer || peer.forgotten) return
+    peer.forgotten = true
+    peer.retry?.()
+    peer.retry = undefined
+    peer.link?.close("STORE_LOST", `POP ${pop} was forgotten as destroyed`)
+    peer.dialing?.abort()
+  }
+
   return {
+    forget,
     async start() {
       const memory = await store.peers()
+      const forgotten = await store.forgotten()
       if (status !== "new") return
       status = "started"
+      for (const pop of forgotten.keys()) forget(pop)
       for (const peer of peers.values()) peer.memory = memory.get(peer.config.id)
-      for (const peer of peers.values()) if (peer.dials) dial(peer)
+      for (const peer of peers.values()) if (peer.dials && !peer.forgotten) dial(peer)
     },
     send: (pop, message, body) => peers.get(pop)?.link?.send(message, body) ?? false,
     up: (pop) => peers.get(pop)?.link !== undefined,
@@ -284,6 +303,7 @@ function newPeer(config: MeshPeer, pop: string): Peer {
     dialing: undefined,
     attempt: 0,
     retry: undefined,
+    forgotten: false,
     memory: undefined,
     rememberedAt: 0,
     remembering: false,

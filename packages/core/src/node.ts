@@ -2,6 +2,8 @@ import { SojournError } from "@sojourn/protocol"
 import type { ActorDefinition, App } from "./actor.ts"
 import { addressId } from "./address.ts"
 import { Caller } from "./caller.ts"
+import { Forgetting, type ForgetReport } from "./forget.ts"
+import { ForgottenPops } from "./forgotten.ts"
 import { Gateway, type Authenticate, type Upgrade } from "./gateway.ts"
 import { Host } from "./host.ts"
 import type { Limits } from "./limits.ts"
@@ -77,6 +79,11 @@ export interface CoreNode<D = Readonly<Record<string, ActorDefinition>>> {
   move(actor: readonly [name: string, key: string], to: string): Promise<MoveDone>
   stats(): { readonly residents: number; readonly connections: number }
   /**
+   * Gives up a POP whose store is destroyed for good, which only a person can know; `heir` takes its place as a home. May be called again, at any POP,
+   * until the report says `complete`. Rejects with BAD_CONFIG where the names make no sense.
+   */
+  forget(pop: string, heir: string): Promise<ForgetReport>
+  /**
    * Sends clients elsewhere, spread over `limits.goAwaySpreadMs` and served until they have gone; hands what is still in use to other POPs,
    * puts the rest to sleep, closes the mesh. `drainMs` (default `limits.closeMsMax`) bounds the first two; 0 leaves them out. The store is
    * the caller's to close.
@@ -94,7 +101,10 @@ const leaveMs = 500
 export function createNode<D>(options: NodeOptions<D>): CoreNode<D> {
   const { app, pop, node, region, store, clock, chance, primitives, limits, events } = options
   const peers = options.mesh?.peers ?? []
-  const pops = new Set([pop, ...peers.map(({ id }) => id)])
+  const configured: ReadonlySet<string> = new Set([pop, ...peers.map(({ id }) => id)])
+  /** Without the forgotten ones. */
+  const pops = new Set(configured)
+  const forgotten = new ForgottenPops()
   const regions = new Map([[pop, region], ...peers.map((peer) => [peer.id, peer.region] as const)])
   const homes = options.mesh?.homes ?? [pop]
   // Without a mesh nobody else needs to verify tickets and session ids: a secret of this store's history keeps them valid over restarts.
@@ -119,6 +129,7 @@ export function createNode<D>(options: NodeOptions<D>): CoreNode<D> {
     pops,
     regions,
     homes,
+    homeNow: (home) => forgotten.homeNow(home),
     store,
     clock,
     chance,
@@ -158,7 +169,10 @@ export function createNode<D>(options: NodeOptions<D>): CoreNode<D> {
         dialer: options.mesh.dialer,
         events,
         onMessage: (from, message, body) => {
-          if (active()) host.message(from, message, body)
+          // Also while it starts: POPs that start together after one was destroyed may be told to forget it.
+          if (message.t === "FORGET" || message.t === "FORGET_ACK") {
+            if (state === "new" || active()) forgetting.message(from, message)
+          } else if (active()) host.message(from, message, body)
           else if (state === "new" && waiting.length < waitingMessagesMax)
             waiting.push(() => {
               host.message(from, message, body)
@@ -171,7 +185,7 @@ export function createNode<D>(options: NodeOptions<D>): CoreNode<D> {
         onStoreLost: (reason) => {
           lost = new SojournError(
             "STORE_LOST",
-            `POP ${pop} must not serve: ${reason}. A wiped, swapped or restored store must come back under a new POP id`,
+            `POP ${pop} must not serve: ${reason}. Start it with the folder that the peers remember, if that exists. A wiped, swapped or restored store must come back under a new POP id; what the old one had is given up by: sojourn-admin forget ${pop} --heir <another POP> --url <a running POP>`,
           )
           state = "lost"
           events({ type: "store.lost", error: lost })
@@ -180,6 +194,26 @@ export function createNode<D>(options: NodeOptions<D>): CoreNode<D> {
         },
       })
     : undefined
+
+  const refuse = (gone: string): void => {
+    pops.delete(gone)
+    mesh?.forget(gone)
+    host.homesChanged()
+  }
+  const forgetting = new Forgetting({
+    pop,
+    pops: configured,
+    store,
+    forgotten,
+    clock,
+    chance,
+    limits,
+    events,
+    send: (to, message) => mesh?.send(to, message) ?? false,
+    heirOf: (actor) => forgotten.heirOf(host.homeOf(actor)),
+    isHome: (actor) => forgotten.homeNow(host.homeOf(actor)).pop === pop,
+    applied: refuse,
+  })
 
   const callers = new Map<string, Caller>()
   const callerOf = (name: string, key: string): Caller => {
@@ -271,6 +305,10 @@ export function createNode<D>(options: NodeOptions<D>): CoreNode<D> {
   return {
     async start() {
       if (state !== "new") throw new SojournError("BAD_CONFIG", "a node starts once")
+      for (const [gone, what] of await store.forgotten()) {
+        forgotten.set(gone, what)
+        refuse(gone)
+      }
       await mesh?.start()
       if (mesh && peers.length > 0 && options.mesh?.alone !== true) {
         let undo: Undo | undefined
@@ -305,6 +343,10 @@ export function createNode<D>(options: NodeOptions<D>): CoreNode<D> {
     },
     serving: () => state === "serving",
     refusal: () => lost,
+    async forget(gone, heir) {
+      if (state !== "serving") throw lost ?? new SojournError("NOT_SERVING", `POP ${pop} does not serve`)
+      return forgetting.forget(gone, heir)
+    },
     early: (ticket) => {
       gateway.early(ticket)
     },

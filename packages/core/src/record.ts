@@ -38,6 +38,8 @@ export interface Owned {
   readonly h: string
   /** When the next alarm is due, ms since 1970; absent: none is set. Part of the state at `v`, kept here so that a store can find it. */
   readonly due?: number
+  /** What was lost when a POP was forgotten; absent: nothing ever. Carried over by moves. */
+  readonly cuts?: readonly Cut[]
 }
 
 /** Sealed and given to `to`; the body stays until `to` confirms. */
@@ -49,6 +51,7 @@ export interface Granted {
   readonly h: string
   /** Travels with the grant. Nobody runs alarms of a sealed actor. */
   readonly due?: number
+  readonly cuts?: readonly Cut[]
 }
 
 /** "It went over there": a tombstone that forwards. */
@@ -59,6 +62,26 @@ export interface Pointer {
 }
 
 export type OwnershipRecord = Owned | Granted | Pointer
+
+/** The actor went on at epoch `e` from revision `v`, with a POP forgotten that may have had more: what epochs below knew past `v` is lost. */
+export interface Cut {
+  readonly e: number
+  readonly v: number
+}
+
+/** Cuts that a record keeps; past it the oldest two become one that covers both. */
+export const cutsMax = 16
+
+/** Whether what a ticket of epoch `e` knows of revision `v` is not in the history of an actor with these cuts. */
+export function isCutOff(cuts: readonly Cut[] | undefined, e: number, v: number): boolean {
+  return cuts?.some((cut) => e < cut.e && v > cut.v) ?? false
+}
+
+/**
+ * Whether this POP is the actor's home: only then does an absent record own it. A number: as the heir of a home that was forgotten, where
+ * what has no record begins at that epoch, past every epoch that the destroyed home can have signed a ticket for.
+ */
+export type HomeRole = boolean | number
 
 /** What an activation proves with each write. */
 export interface Fence {
@@ -96,8 +119,13 @@ export interface Decision<A> {
 
 const genesis: Owned = { k: "OWNED", e: 0, f: 0, v: 0, h: "" }
 
-export function decideClaim(record: OwnershipRecord | undefined, home: boolean): Decision<ClaimAnswer> {
-  const owned = record ?? (home ? genesis : undefined)
+function created(home: HomeRole): Owned | undefined {
+  if (home === false) return undefined
+  return home === true ? genesis : { ...genesis, e: home, cuts: [{ e: home, v: 0 }] }
+}
+
+export function decideClaim(record: OwnershipRecord | undefined, home: HomeRole): Decision<ClaimAnswer> {
+  const owned = record ?? created(home)
   if (owned?.k !== "OWNED") return { record: undefined, answer: { kind: "elsewhere", record: owned } }
   const next: Owned = { ...owned, f: owned.f + 1 }
   return { record: next, answer: { kind: "claimed", record: next } }
@@ -132,11 +160,19 @@ export function decideCheck(record: OwnershipRecord | undefined, fence: Omit<Fen
 }
 
 /** `to` asks for the actor. The caller made sure that `to` is a configured POP and not this one. */
-export function decidePull(record: OwnershipRecord | undefined, home: boolean, to: string): Decision<PullDecision> {
-  const held = record ?? (home ? genesis : undefined)
+export function decidePull(record: OwnershipRecord | undefined, home: HomeRole, to: string): Decision<PullDecision> {
+  const held = record ?? created(home)
   if (held === undefined) return { record: undefined, answer: { kind: "none" } }
   if (held.k === "OWNED") {
-    const granted: Granted = { k: "GRANTED", e: held.e + 1, to, v: held.v, h: held.h, ...dueAfter(held.due, undefined) }
+    const granted: Granted = {
+      k: "GRANTED",
+      e: held.e + 1,
+      to,
+      v: held.v,
+      h: held.h,
+      ...kept(held.cuts),
+      ...dueAfter(held.due, undefined),
+    }
     return { record: granted, answer: { kind: "grant", record: granted } }
   }
   if (held.k === "GRANTED" && held.to === to) return { record: undefined, answer: { kind: "grant", record: held } }
@@ -148,12 +184,17 @@ export interface GrantHead {
   readonly v: number
   readonly h: string
   readonly due?: number
+  readonly cuts?: readonly Cut[]
+}
+
+function kept(cuts: readonly Cut[] | undefined): { readonly cuts?: readonly Cut[] } {
+  return cuts === undefined ? {} : { cuts }
 }
 
 /** `claim`: the installing activation takes the first fence in the same write; `turns`/`h`: its first commit joins the write. */
 export function decideInstall(
   record: OwnershipRecord | undefined,
-  home: boolean,
+  home: HomeRole,
   grant: GrantHead,
   claim: boolean,
   turns = 0,
@@ -161,12 +202,20 @@ export function decideInstall(
   due?: number | null,
 ): Decision<InstallDecision> {
   if (record !== undefined && grant.e <= record.e) return { record: undefined, answer: { kind: "ignored", record } }
-  if (record?.k === "OWNED" || (record === undefined && home))
+  if (record?.k === "OWNED" || (record === undefined && home !== false))
     throw new RangeError(
       `a grant of epoch ${grant.e} came to a POP that ${record ? `owns the actor at epoch ${record.e}` : "is its home and never gave it away"}: ` +
         "two histories exist, so a store lost data; compare the stores' ids and watermarks",
     )
-  const next: Owned = { k: "OWNED", e: grant.e, f: claim ? 1 : 0, v: grant.v + turns, h, ...dueAfter(grant.due, due) }
+  const next: Owned = {
+    k: "OWNED",
+    e: grant.e,
+    f: claim ? 1 : 0,
+    v: grant.v + turns,
+    h,
+    ...kept(grant.cuts),
+    ...dueAfter(grant.due, due),
+  }
   return { record: next, answer: { kind: "installed", record: next } }
 }
 
@@ -181,13 +230,51 @@ export function decideConfirm(
   return { record: undefined, answer: { acked: record.e > e } }
 }
 
-/** The home hears from an installer that epoch `e` is at `to`: merged by the higher epoch; implies the confirm. */
+/**
+ * The home hears from an installer that epoch `e` is at `to`: merged by the higher epoch; implies the confirm. `told`: this POP is to
+ * become a home in place of one that was forgotten, and takes what the survey found also where it has no record.
+ */
 export function decideLearn(
   record: OwnershipRecord | undefined,
   to: string,
   e: number,
+  told = false,
 ): Decision<{ readonly e: number }> {
-  if (record === undefined) return { record: undefined, answer: { e: 0 } }
+  if (record === undefined)
+    return told ? { record: { k: "PTR", e, to }, answer: { e } } : { record: undefined, answer: { e: 0 } }
   const takes = (record.k === "PTR" && e > record.e) || (record.k === "GRANTED" && e >= record.e)
   return takes ? { record: { k: "PTR", e, to }, answer: { e } } : { record: undefined, answer: { e: record.e } }
+}
+
+/** What a survey saw of a record: an order to revive names it, so that it does nothing where the record is another one by now. */
+export interface SeenRecord {
+  readonly k: OwnershipRecord["k"]
+  readonly e: number
+}
+
+/**
+ * A POP was forgotten that had this actor's token; every survivor refuses it, and the survey chose this record's body (none: the empty
+ * actor) to go on from, at epoch `e`, which is the highest seen and two more: the forgotten one may have sealed one more.
+ */
+export function decideRevive(
+  record: OwnershipRecord | undefined,
+  seen: SeenRecord | undefined,
+  e: number,
+): Decision<{ readonly revived: boolean }> {
+  // The order again: no other way leads to this epoch here.
+  if (record?.k === "OWNED" && record.e === e) return { record: undefined, answer: { revived: true } }
+  if (record?.k === "OWNED" || record?.k !== seen?.k || record?.e !== seen?.e || e <= (record?.e ?? 0))
+    return { record: undefined, answer: { revived: false } }
+  const { v, h, cuts, due } = record?.k === "GRANTED" ? record : { v: 0, h: "", cuts: undefined, due: undefined }
+  return {
+    record: { k: "OWNED", e, f: 0, v, h, ...dueAfter(due, undefined), cuts: withCut(cuts, { e, v }) },
+    answer: { revived: true },
+  }
+}
+
+function withCut(cuts: readonly Cut[] = [], cut: Cut): readonly Cut[] {
+  const [first, second, ...rest] = [...cuts, cut]
+  if (first === undefined || second === undefined || rest.length + 2 <= cutsMax) return [...cuts, cut]
+  // May tell of a loss that did not happen, and never hides one.
+  return [{ e: Math.max(first.e, second.e), v: Math.min(first.v, second.v) }, ...rest]
 }

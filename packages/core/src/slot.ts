@@ -5,13 +5,17 @@ import type { HostAttach } from "./attach.ts"
 import { restState, type Ask, type HandInput, type HandState } from "./handoff.ts"
 import type { Loaded } from "./journal.ts"
 import type { Undo } from "./ports.ts"
+import type { HomeRole } from "./record.ts"
 import type { Grant, PullAnswer } from "./store.ts"
 
 /** What a host keeps of one actor while something is going on with it. */
 export interface Slot {
   readonly id: string
   readonly def: ErasedDefinition
-  readonly home: string
+  /** Changes once if its POP is forgotten: then it is the heir. */
+  home: string
+  /** What `home` is where it is this POP. */
+  homeRole: HomeRole
   state: HandState
   readonly inputs: HandInput[]
   stepping: boolean
@@ -75,11 +79,16 @@ export interface Search {
   undo: Undo
 }
 
-export function newSlot(id: string, def: ErasedDefinition, home: string): Slot {
+export function newSlot(
+  id: string,
+  def: ErasedDefinition,
+  home: { readonly pop: string; readonly role: HomeRole },
+): Slot {
   return {
     id,
     def,
-    home,
+    home: home.pop,
+    homeRole: home.role,
     state: restState,
     inputs: [],
     stepping: false,

@@ -8,12 +8,15 @@ import {
   decideInstall,
   decideLearn,
   decidePull,
+  decideRevive,
   type ClaimAnswer,
   type CommitAnswer,
   type Decision,
   type Fence,
+  type HomeRole,
   type InstallDecision,
   type OwnershipRecord,
+  type SeenRecord,
 } from "./record.ts"
 import {
   emptyBody,
@@ -46,6 +49,8 @@ export interface ActorRows {
   append(after: number, entries: readonly Uint8Array[]): void
   /** Replaces the snapshot and removes the entries up to its revision. */
   putSnapshot(snapshot: Uint8Array, revision: number): void
+  /** Whether that POP was forgotten: read in this very step, so that nothing of it that was under way slips past. */
+  refuses(pop: string): boolean
   /** Removes every byte of the body, and what is staged. */
   dropBody(): void
   /** Revision of what is staged; undefined: nothing is. */
@@ -66,6 +71,7 @@ export interface OwnershipRules {
   readonly install: typeof decideInstall
   readonly confirm: typeof decideConfirm
   readonly learn: typeof decideLearn
+  readonly revive: typeof decideRevive
   /** Whether the body stays beside this record. A tombstone keeps none; GRANTED keeps it until the grantee confirmed (M8). */
   readonly keepsBody: (record: OwnershipRecord) => boolean
 }
@@ -78,10 +84,11 @@ export const ownershipRules: OwnershipRules = {
   install: decideInstall,
   confirm: decideConfirm,
   learn: decideLearn,
+  revive: decideRevive,
   keepsBody: (record) => record.k !== "PTR",
 }
 
-export function claimIn(rows: ActorRows, rules: OwnershipRules, home: boolean): ClaimAnswer & { readonly body: Body } {
+export function claimIn(rows: ActorRows, rules: OwnershipRules, home: HomeRole): ClaimAnswer & { readonly body: Body } {
   const decision = rules.claim(rows.record(), home)
   const body = decision.answer.kind === "claimed" ? rows.body() : emptyBody
   write(rows, rules, decision)
@@ -108,12 +115,13 @@ export function checkIn(rows: ActorRows, rules: OwnershipRules, fence: Omit<Fenc
 export function pullIn(
   rows: ActorRows,
   rules: OwnershipRules,
-  home: boolean,
+  home: HomeRole,
   to: string,
   compacted?: Compacted,
   bytesMax = Infinity,
 ): PullAnswer {
   const record = rows.record()
+  assertNotForgotten(rows, to)
   const decision = rules.pull(record, home, to)
   const { answer } = decision
   if (answer.kind !== "grant") return write(rows, rules, { ...decision, answer })
@@ -138,10 +146,11 @@ export function bytesOf({ snapshot, entries }: Body): number {
 export function installIn(
   rows: ActorRows,
   rules: OwnershipRules,
-  home: boolean,
+  home: HomeRole,
   grant: Grant,
   first: FirstWrite | undefined,
 ): InstallDecision {
+  if (grant.from !== undefined) assertNotForgotten(rows, grant.from)
   const entries = first?.entries ?? []
   const h = first !== undefined && entries.length > 0 ? first.h : grant.h
   let decision: Decision<InstallDecision>
@@ -181,11 +190,36 @@ export function confirmIn(
   from: string,
   e: number,
 ): { readonly acked: boolean } {
+  if (rows.refuses(from)) return { acked: false }
   return write(rows, rules, rules.confirm(rows.record(), from, e))
 }
 
-export function learnIn(rows: ActorRows, rules: OwnershipRules, to: string, e: number): { readonly e: number } {
-  return write(rows, rules, rules.learn(rows.record(), to, e))
+export function learnIn(
+  rows: ActorRows,
+  rules: OwnershipRules,
+  to: string,
+  e: number,
+  told = false,
+): { readonly e: number } {
+  if (rows.refuses(to)) return { e: 0 }
+  return write(rows, rules, rules.learn(rows.record(), to, e, told))
+}
+
+export function reviveIn(
+  rows: ActorRows,
+  rules: OwnershipRules,
+  seen: SeenRecord | undefined,
+  e: number,
+): { readonly revived: boolean } {
+  return write(rows, rules, rules.revive(rows.record(), seen, e))
+}
+
+function assertNotForgotten(rows: ActorRows, pop: string): void {
+  if (rows.refuses(pop))
+    throw new SojournError(
+      "POP_FORGOTTEN",
+      `POP ${pop} was forgotten as destroyed; nothing goes there or comes from there`,
+    )
 }
 
 /** `upTo` is the snapshot's revision: not past what is committed, not before what the stored snapshot already covers. */

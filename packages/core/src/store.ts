@@ -4,8 +4,10 @@ import type {
   Fence,
   Granted,
   GrantHead,
+  HomeRole,
   InstallDecision,
   OwnershipRecord,
+  SeenRecord,
 } from "./record.ts"
 
 /**
@@ -31,7 +33,7 @@ export interface Store {
   watermark(): number
 
   /** Takes the actor for a new activation and fences every earlier one. `home`: this POP is the actor's home. */
-  claim(actor: string, home: boolean): Promise<ClaimAnswer & { readonly body: Body }>
+  claim(actor: string, home: HomeRole): Promise<ClaimAnswer & { readonly body: Body }>
   commit(actor: string, fence: Fence, write: Write): Promise<CommitAnswer>
   check(actor: string, fence: Omit<Fence, "v">): Promise<boolean>
   /**
@@ -39,8 +41,8 @@ export interface Store {
    * replaces it in the same step if its fence and revision are the record's, so that what travels is the state and not its journal.
    * `bytesMax`: a body that is larger is not sealed, and the actor stays as it is; a grant made before is repeated whatever its size.
    */
-  pull(actor: string, home: boolean, to: string, compacted?: Compacted, bytesMax?: number): Promise<PullAnswer>
-  install(actor: string, home: boolean, grant: Grant, first: FirstWrite | undefined): Promise<InstallDecision>
+  pull(actor: string, home: HomeRole, to: string, compacted?: Compacted, bytesMax?: number): Promise<PullAnswer>
+  install(actor: string, home: HomeRole, grant: Grant, first: FirstWrite | undefined): Promise<InstallDecision>
   /**
    * Keeps a snapshot that was sent ahead of a grant, so that an install need not write it again (`Grant.staged`); undefined: drops it. It is
    * no body: nothing but an install reads it, whatever writes or drops the body drops it, and so does opening the store. False, and nothing
@@ -48,7 +50,9 @@ export interface Store {
    */
   stage(actor: string, snapshot: Uint8Array | undefined, revision: number): Promise<boolean>
   confirm(actor: string, from: string, e: number): Promise<{ readonly acked: boolean }>
-  learn(actor: string, to: string, e: number): Promise<{ readonly e: number }>
+  learn(actor: string, to: string, e: number, told?: boolean): Promise<{ readonly e: number }>
+  /** Goes on from what is here after a POP was forgotten, if the record still is the one that was seen (`decideRevive`). */
+  revive(actor: string, seen: SeenRecord | undefined, e: number): Promise<{ readonly revived: boolean }>
 
   /** Reads without claiming: for routing and tools. */
   load(actor: string): Promise<{ readonly record: OwnershipRecord; readonly body: Body } | undefined>
@@ -79,6 +83,14 @@ export interface Store {
   peers(): Promise<ReadonlyMap<string, PeerMemory>>
   rememberPeer(pop: string, memory: PeerMemory): Promise<void>
 
+  /** POPs that were given up as destroyed. For ever: such a POP never comes back under its id. */
+  forgotten(): Promise<ReadonlyMap<string, Forgotten>>
+  /**
+   * From when this resolves, and in every operation that takes effect later, nothing is granted to that POP, and its grants (`Grant.from`),
+   * confirms and pointers are refused. The first heir stays; `inherited`, once true, stays. Answers what is now remembered.
+   */
+  forget(pop: string, forgotten: Forgotten): Promise<Forgotten>
+
   /** Waits for what is under way, then releases everything. Operations called later reject with STORE_UNAVAILABLE. */
   close(): Promise<void>
 }
@@ -105,6 +117,8 @@ export interface Write {
 }
 
 export interface Grant extends GrantHead {
+  /** The POP that gave it: refused if that one was forgotten. */
+  readonly from?: string
   readonly body: Body
   /** Revision of the staged snapshot that stands in the body's place; `body.snapshot` is then not looked at. */
   readonly staged?: number
@@ -147,4 +161,17 @@ export interface StoreOpener {
 export interface PeerMemory {
   readonly store: string
   readonly watermark: number
+}
+
+export interface Forgotten {
+  /** Takes its place as a home. */
+  readonly heir: string
+  /** The heir has a record of every actor of that home that has one anywhere: it may create. */
+  readonly inherited: boolean
+}
+
+/** What stays of two: the first heir, and that it has inherited. */
+export function mergeForgotten(known: Forgotten | undefined, told: Forgotten): Forgotten {
+  if (known === undefined || known.heir !== told.heir) return known ?? told
+  return { heir: known.heir, inherited: known.inherited || told.inherited }
 }

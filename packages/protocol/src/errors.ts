@@ -40,6 +40,11 @@ export const ERRORS = {
   MOVED: ["elsewhere", "not-executed", "the actor is at another POP; attach again"],
   SLEPT: ["elsewhere", "not-executed", "the activation ended; attach again"],
   POP_UNREACHABLE: ["later", "not-executed", "the POP that has the actor did not answer in time"],
+  POP_FORGOTTEN: [
+    "later",
+    "not-executed",
+    "the actor came from, or was to go to, a POP that was given up as destroyed",
+  ],
   NOT_FOUND_YET: ["later", "not-executed", "nobody asked knew where the actor is; it will be asked again"],
   NOT_SERVING: ["later", "not-executed", "this POP does not serve yet, or serves no more"],
   STORE_LOST: ["never", "not-executed", "this POP's store is not the one that its peers remember"],

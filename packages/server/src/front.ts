@@ -23,6 +23,7 @@ import { feedBytes, feedText, PopSocket, socketPipe } from "./socket.ts"
 export const CONNECT_PATH = "/v1/connect"
 export const HEALTH_PATH = "/v1/health"
 export const READY_PATH = "/v1/ready"
+export const FORGET_PATH = "/v1/admin/forget"
 
 /** What of a request the node and `authenticate` see. The ticket is not among the headers. */
 export interface ClientUpgrade {
@@ -48,7 +49,12 @@ export interface FrontOptions {
   readonly policy: OriginPolicy
   readonly identity: { readonly pop: string; readonly node: string; readonly region: string }
   readonly events: EventSink
+  /** Absent: there is no administration over HTTP. */
+  readonly admin?: AdminDesk
 }
+
+/** `request` is read by its own rules; the answer is JSON. */
+export type AdminDesk = (authorization: string | undefined, body: string) => Promise<Answer>
 
 export interface Front {
   listen(port: number, host: string): Promise<{ readonly port: number }>
@@ -56,13 +62,15 @@ export interface Front {
   attach(server: Server): void
   /** Health and readiness; undefined for any other request. */
   fetch(request: Request): Response | undefined
+  /** What an operator asks; undefined for any other request, and without `admin`. */
+  administer(request: Request): Promise<Response> | undefined
   /** New upgrades are refused from now on; connections stay. */
   shut(): void
   /** Ends every socket: asked to close, then cut off after `graceMs`. */
   close(graceMs?: number): Promise<void>
 }
 
-interface Answer {
+export interface Answer {
   readonly status: number
   readonly body: object
 }
@@ -168,8 +176,29 @@ export function createFront(options: FrontOptions): Front {
 
   const onRequest = (request: IncomingMessage, response: ServerResponse): void => {
     const path = (request.url ?? "").split("?", 1)[0] ?? ""
+    if (path === FORGET_PATH && options.admin && request.method === "POST") {
+      administer(options.admin, request, response)
+      return
+    }
     const { status, body } = answer(request.method ?? "", path) ?? { status: 404, body: { error: "not found" } }
     response.writeHead(status, headersOf(status)).end(request.method === "HEAD" ? undefined : JSON.stringify(body))
+  }
+
+  /** Its own answer, whatever the caller sends: a body that is too long ends the connection. */
+  const administer = (admin: AdminDesk, request: IncomingMessage, response: ServerResponse): void => {
+    const parts: Buffer[] = []
+    let bytes = 0
+    request.on("data", (part: Buffer) => {
+      bytes += part.length
+      if (bytes > adminBytesMax) request.destroy()
+      else parts.push(part)
+    })
+    request.on("error", () => undefined)
+    request.on("end", () => {
+      void admin(request.headers.authorization, Buffer.concat(parts).toString()).then(({ status, body }) => {
+        response.writeHead(status, headersOf(status)).end(JSON.stringify(body))
+      })
+    })
   }
 
   return {
@@ -198,6 +227,10 @@ export function createFront(options: FrontOptions): Front {
       const body = request.method === "HEAD" ? null : JSON.stringify(found.body)
       return new Response(body, { status: found.status, headers: headersOf(found.status) })
     },
+    administer(request) {
+      const asked = options.admin && request.method === "POST" && new URL(request.url).pathname === FORGET_PATH
+      return asked ? administered(options.admin, request) : undefined
+    },
     shut() {
       shut = true
     },
@@ -219,6 +252,16 @@ export function createFront(options: FrontOptions): Front {
       attached.clear()
     },
   }
+}
+
+const adminBytesMax = 4_096
+
+async function administered(admin: AdminDesk, request: Request): Promise<Response> {
+  const { status, body } = await admin(
+    request.headers.get("authorization") ?? undefined,
+    (await request.text()).slice(0, adminBytesMax),
+  )
+  return new Response(JSON.stringify(body), { status, headers: headersOf(status) })
 }
 
 function headersOf(status: number): Record<string, string> {

@@ -38,6 +38,8 @@ export interface PopOptions<D> {
     /** Serve without having heard a peer: for the first POP of all, or when every other is gone. */
     readonly alone?: boolean
   }
+  /** Whether whoever has the mesh secret may have this POP forget a destroyed one over HTTP (`sojourn-admin`). Default false. */
+  readonly admin?: boolean
   /** Who this is, or null: refused. Called for each connection and each new token. Absent: nobody is let in, unless `dev`. */
   readonly authenticate?: (
     request: ConnectRequest,
@@ -156,6 +158,8 @@ export function checkOptions<D>(options: PopOptions<D>, nodeEnv: string | undefi
   if (typeof options.storage?.open !== "function") bad('storage must be a store to open, for example lmdb("./data")')
   if (options.dev === true && nodeEnv === "production")
     bad("dev: true lets in whoever asks; it does not run with NODE_ENV=production. Give authenticate instead")
+  if (options.admin === true && mesh === undefined)
+    bad("admin: true is for POPs with a mesh: its token is made of mesh.secret")
   if (options.authenticate !== undefined && typeof options.authenticate !== "function")
     bad("authenticate must be a function (request, token) => principal or null")
   if (origins !== undefined && origins !== "*")

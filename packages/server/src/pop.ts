@@ -1,5 +1,6 @@
 import type { Server } from "node:http"
 import { createNode, type Authenticate, type CoreNode, type EventSink, type MoveDone, type Store } from "@sojourn/core"
+import { createAdmin } from "./admin.ts"
 import { createEventLog } from "./event-log.ts"
 import { createFront } from "./front.ts"
 import { createMeshDialer } from "./mesh-dialer.ts"
@@ -16,7 +17,7 @@ export interface Pop<D> {
   listen(port: number, host?: string): Promise<{ readonly port: number }>
   /** Takes the WebSocket upgrades of `/v1/connect` and `/v1/mesh` from a server of yours; everything else stays its own. */
   attach(server: Server): void
-  /** Answers `/v1/health` and `/v1/ready`; undefined for any other request, which is yours. */
+  /** Answers `/v1/health` and `/v1/ready`, and with `admin` `/v1/admin/forget`; undefined for any other request, which is yours. */
   fetch(request: Request): Promise<Response | undefined>
   /**
    * Resolves when this POP serves: at once when it stands alone, else when it has heard a peer. Rejects with STORE_LOST when a peer
@@ -92,6 +93,7 @@ export async function createPop<D>(options: PopOptions<D>): Promise<Pop<D>> {
     limits,
     identity,
     events,
+    ...(options.admin === true ? { admin: createAdmin(node, checked.secrets, primitives) } : {}),
     policy: { origins: checked.origins, publicUrl: options.publicUrl, loopback: dev },
   })
 
@@ -130,7 +132,7 @@ export async function createPop<D>(options: PopOptions<D>): Promise<Pop<D>> {
       return bound
     },
     attach: (server) => front.attach(server),
-    fetch: (request) => Promise.resolve(front.fetch(request)),
+    fetch: (request) => front.administer(request) ?? Promise.resolve(front.fetch(request)),
     ready: () => starting,
     close: closeOnce,
     [Symbol.asyncDispose]: () => closeOnce(),

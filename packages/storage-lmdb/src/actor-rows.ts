@@ -13,7 +13,7 @@ import { corrupt, decodeRecord, encodeValue } from "./stored-value.ts"
  * | staged    | actor                              | a snapshot that came ahead of its grant: revision, then its bytes |
  * | journal   | actor, a zero byte, revision (8 bytes, big-endian) | the entry's bytes |
  * | due       | when the next alarm is due (8 bytes, big-endian), actor | one byte: the index behind `due` |
- * | meta      | `store`, `watermark`, `peer:` POP  | settings (`stored-value.ts`) |
+ * | meta      | `store`, `watermark`, `peer:` POP, `forgotten:` POP | settings (`stored-value.ts`) |
  */
 export interface Tables {
   readonly root: RootDatabase<Uint8Array, Uint8Array>
@@ -51,6 +51,10 @@ export function dueKey(due: number, actor: Uint8Array): Buffer {
   key.writeBigUInt64BE(BigInt(due), 0)
   key.set(actor, dueBytes)
   return key
+}
+
+export function forgottenKey(pop: string): Buffer {
+  return Buffer.from(`forgotten:${pop}`)
 }
 
 /** The least key that follows `key` in a database whose keys have no zero byte. */
@@ -162,6 +166,10 @@ export class LmdbRows implements ActorRows {
   putSnapshot(snapshot: Uint8Array, upTo: number): void {
     this.#storeSnapshot(snapshot, upTo)
     this.#removeEntries(upTo)
+  }
+
+  refuses(pop: string): boolean {
+    return this.#tables.meta.get(forgottenKey(pop)) !== undefined
   }
 
   dropBody(): void {

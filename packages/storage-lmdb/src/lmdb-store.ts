@@ -10,17 +10,21 @@ import {
   listLimitMax,
   loadIn,
   ownershipRules,
+  mergeForgotten,
   pullIn,
   stageIn,
+  reviveIn,
   type Body,
   type Due,
+  type Forgotten,
+  type HomeRole,
   type Listed,
   type OwnershipRecord,
   type PeerMemory,
   type Store,
 } from "@sojourn/core"
 
-import { LmdbRows, after, dueBytes, dueKey, dueOf, kindKey, type Tables } from "./actor-rows.ts"
+import { LmdbRows, after, dueBytes, dueKey, dueOf, forgottenKey, kindKey, type Tables } from "./actor-rows.ts"
 import { GroupCommit, type FlushGate } from "./group-commit.ts"
 import { decodeRecord, decodeValue, encodeValue } from "./stored-value.ts"
 
@@ -63,7 +67,6 @@ export const metaKeys = {
   watermark: Buffer.from("watermark"),
   peer: (pop: string): Buffer => Buffer.from(`peer:${pop}`),
 }
-const peerPrefix = "peer:"
 
 export class LmdbStore implements Store {
   readonly id: string
@@ -101,7 +104,7 @@ export class LmdbStore implements Store {
     return this.#watermark
   }
 
-  claim(actor: string, home: boolean): ReturnType<Store["claim"]> {
+  claim(actor: string, home: HomeRole): ReturnType<Store["claim"]> {
     return this.#write(actor, 0, (rows) => claimIn(rows, ownershipRules, home))
   }
 
@@ -137,8 +140,12 @@ export class LmdbStore implements Store {
     return this.#write(actor, 0, (rows) => confirmIn(rows, ownershipRules, from, e))
   }
 
-  learn(actor: string, to: string, e: number): ReturnType<Store["learn"]> {
-    return this.#write(actor, 0, (rows) => learnIn(rows, ownershipRules, to, e))
+  learn(actor: string, to: string, e: number, told?: boolean): ReturnType<Store["learn"]> {
+    return this.#write(actor, 0, (rows) => learnIn(rows, ownershipRules, to, e, told))
+  }
+
+  revive(...[actor, seen, e]: Parameters<Store["revive"]>): ReturnType<Store["revive"]> {
+    return this.#write(actor, 0, (rows) => reviveIn(rows, ownershipRules, seen, e))
   }
 
   compact(...[actor, fence, snapshot, upTo]: Parameters<Store["compact"]>): Promise<boolean> {
@@ -169,18 +176,39 @@ export class LmdbStore implements Store {
   }
 
   async peers(): Promise<ReadonlyMap<string, PeerMemory>> {
-    return this.#settled(undefined, () => {
-      const peers = new Map<string, PeerMemory>()
-      // "peer;" is the first key after all that begin with "peer:".
-      for (const { key, value } of this.#tables.meta.getRange({
-        start: Buffer.from("peer:"),
-        end: Buffer.from("peer;"),
-      })) {
-        const pop = Buffer.from(key).toString().slice(peerPrefix.length)
-        peers.set(pop, decodeValue(key, value, `what is remembered of ${pop}`) as PeerMemory)
-      }
-      return peers
-    })
+    return this.#settled(undefined, () => this.#named<PeerMemory>("peer"))
+  }
+
+  /** What is under `kind:` and a POP's id. */
+  #named<T>(kind: string): ReadonlyMap<string, T> {
+    const found = new Map<string, T>()
+    // ";" follows ":", so it ends the keys that begin with the kind.
+    for (const { key, value } of this.#tables.meta.getRange({
+      start: Buffer.from(`${kind}:`),
+      end: Buffer.from(`${kind};`),
+    })) {
+      const pop = Buffer.from(key)
+        .toString()
+        .slice(kind.length + 1)
+      found.set(pop, decodeValue(key, value, `what is remembered of ${pop}`) as T)
+    }
+    return found
+  }
+
+  async forgotten(): Promise<ReadonlyMap<string, Forgotten>> {
+    return this.#settled(undefined, () => this.#named<Forgotten>("forgotten"))
+  }
+
+  async forget(pop: string, told: Forgotten): Promise<Forgotten> {
+    const key = forgottenKey(pop)
+    const step = (): Forgotten => {
+      const bytes = this.#tables.meta.get(key)
+      const known = bytes && (decodeValue(key, bytes, `what is remembered of ${pop}`) as Forgotten)
+      const merged = mergeForgotten(known, told)
+      this.#put(key, merged)
+      return merged
+    }
+    return this.#commits.submit("", 0, step, () => true, false)
   }
 
   async rememberPeer(pop: string, { store, watermark }: PeerMemory): Promise<void> {

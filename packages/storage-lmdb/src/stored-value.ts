@@ -50,9 +50,13 @@ function checksum(key: Uint8Array, version: number, text: Uint8Array): number {
 
 function isRecord(value: unknown): value is OwnershipRecord {
   if (typeof value !== "object" || value === null) return false
-  const { k, e, f, v, h, to, due } = value as Record<string, unknown>
+  const { k, e, f, v, h, to, due, cuts } = value as Record<string, unknown>
   const count = (x: unknown): boolean => Number.isSafeInteger(x) && (x as number) >= 0
-  const state = count(v) && typeof h === "string" && (due === undefined || count(due))
+  const state =
+    count(v) &&
+    typeof h === "string" &&
+    (due === undefined || count(due)) &&
+    (cuts === undefined || Array.isArray(cuts))
   if (!count(e)) return false
   if (k === "OWNED") return state && count(f)
   if (k === "GRANTED") return state && typeof to === "string"

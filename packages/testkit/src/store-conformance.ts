@@ -4,6 +4,7 @@ import { describe, test } from "node:test"
 import type { It, OnStore } from "./store-samples.ts"
 import { crashes, flushes, randomness } from "./store-suite-faults.ts"
 import { alarms } from "./store-suite-due.ts"
+import { forgets } from "./store-suite-forgetting.ts"
 import { bodies, closes, keeps, orders } from "./store-suite-keeping.ts"
 import { claims, commits, installs, seals, stages } from "./store-suite-ownership.ts"
 
@@ -57,6 +58,7 @@ export function storeConformance(name: string, factory: () => StoreFixture | Pro
     stages(onStore)
     bodies(onStore)
     alarms(onStore)
+    forgets(onStore)
     orders(onStore)
     keeps(onStore)
     closes(onStore)

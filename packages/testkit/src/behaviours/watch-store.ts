@@ -22,6 +22,9 @@ export const storeOps = [
   "due",
   "peers",
   "rememberPeer",
+  "revive",
+  "forgotten",
+  "forget",
 ] as const
 export type StoreOp = (typeof storeOps)[number]
 
@@ -196,6 +199,9 @@ export function watchStore(inner: Store): WatchedStore {
     peers: () => through({ op: "peers", actor: undefined, args: [] }, () => inner.peers()),
     rememberPeer: (...args) =>
       through({ op: "rememberPeer", actor: undefined, args }, () => inner.rememberPeer(...args)),
+    revive: onActor("revive", (...args) => inner.revive(...args)),
+    forgotten: () => through({ op: "forgotten", actor: undefined, args: [] }, () => inner.forgotten()),
+    forget: (...args) => through({ op: "forget", actor: undefined, args }, () => inner.forget(...args)),
     closing: closing.promise,
     close: () => {
       closing.resolve()

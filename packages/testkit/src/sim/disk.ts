@@ -188,6 +188,10 @@ export class Disk {
             return { ...write(record, { ...body, entries: [...body.entries, ...entries.map(copyOf)] }), answer }
           }),
         ),
+      // No POP is forgotten in the simulation: `spec/forget-model.ts` explores that.
+      revive: () => Promise.reject(new RangeError("no simulated POP is forgotten")),
+      forget: () => Promise.reject(new RangeError("no simulated POP is forgotten")),
+      forgotten: () => guard(() => Promise.resolve(new Map())),
       check: (actor, fence) =>
         guard(() => run("check", actor, (held) => ({ answer: rules.check(held?.record, fence) }))),
       pull: (actor, home, to, compacted, bytesMax = Infinity) =>
