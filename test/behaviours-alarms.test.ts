@@ -193,10 +193,6 @@ behaviour(
     await alice.ledger.get(key).remind(1, "tea")
     const installing = fra.store.hold({ op: "install", actor, at: "before" })
     alice.switchTo(fra.url)
-    alice.ledger
-      .get(key)
-      .add("second")
-      .catch(() => undefined)
     await within(10_000, "the grant comes", installing.reached)
     await alice.close()
     await fra.crash()
