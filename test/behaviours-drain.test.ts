@@ -74,6 +74,21 @@ behaviour(
 )
 
 behaviour(
+  "C70 POPs that close together do not wait for each other to take their actors",
+  { pops: [3], limits: { goAwaySpreadMs: 10, moveMsMax: 60_000, closeMsMax: 60_000 } },
+  async (world) => {
+    // In use at each of them, by sessions that do not leave.
+    for (const seat of world.seats) {
+      const session = await world.session("stays", seat)
+      await session.attach(["ledger", `used~${seat.id}`])
+      session.call(1, "add", "a")
+      await session.reply(1)
+    }
+    await within(20_000, "all have closed", Promise.all(world.seats.map((seat) => seat.close())))
+  },
+)
+
+behaviour(
   "C70 a POP that closes with nobody elsewhere lets running turns end, and its clients come back to it",
   { pops: [1], limits: { goAwaySpreadMs: 100 } },
   async (world) => {

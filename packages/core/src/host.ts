@@ -74,6 +74,8 @@ export class Host {
   readonly #alarms: AlarmClock
   #stopped = false
   #leaving = false
+  /** Peers that are about to close. */
+  readonly #leavers = new Set<string>()
 
   constructor(options: HostOptions) {
     this.#o = options
@@ -1237,7 +1239,12 @@ export class Host {
       case "RELAY_ME":
         this.#input(this.#slot(m.actor), { type: "relayMe", nonce: m.nonce, from, e: m.e, hops: m.hops })
         return
+      case "LEAVING":
+        this.#leavers.add(from)
+        this.#offers.linkDown(from)
+        return
       case "OFFER": {
+        if (this.#leaving) return
         const slot = this.#slot(m.actor)
         // Nothing of it in memory for long: an offer that does not fit is said again by its owner.
         this.#input(slot, { type: "offered", from, e: m.e })
@@ -1312,6 +1319,8 @@ export class Host {
 
   link(pop: string, up: boolean): void {
     if (up) {
+      this.#leavers.delete(pop)
+      if (this.#leaving) this.#o.send(pop, { t: "LEAVING" })
       for (const slot of this.#slots.values()) if (slot.search?.ask.pop === pop) this.#sendAsk(slot)
       this.#grants.hurry(pop)
       this.#announcements.hurry(pop)
@@ -1326,6 +1335,7 @@ export class Host {
   /** This POP is about to close: from now on whoever pulls an actor gets it, whoever else uses it. */
   letGo(): void {
     this.#leaving = true
+    for (const pop of this.#o.pops) if (pop !== this.#o.pop) this.#o.send(pop, { t: "LEAVING" })
   }
 
   /** Hands every actor that is in use to another POP, as far as one can be reached. What stays is put to sleep by `stop`. */
@@ -1355,7 +1365,7 @@ export class Host {
     let best: string | undefined
     let bestRank: readonly [number, number, number] = [0, 0, 0]
     for (const one of pops) {
-      if (one === pop || !this.#o.linked(one)) continue
+      if (one === pop || this.#leavers.has(one) || !this.#o.linked(one)) continue
       if (!insideResidency(slot.activation?.needs.residency, this.#o.regions.get(one))) continue
       const rank = [-(through.get(one) ?? 0), one === slot.home ? 0 : 1, this.#o.rtt(one) ?? Infinity] as const
       if (best === undefined || before(rank, bestRank)) {

@@ -79,6 +79,8 @@ export type MeshMessage =
       readonly hops: number
     }
   /** The owner, at epoch `e`, asks the receiver to pull the actor. Repeated until it does; it decides nothing. */
+  /** The sender closes: nothing is to be offered to it. Said again on every link that comes up meanwhile. */
+  | { readonly t: "LEAVING" }
   | { readonly t: "OFFER"; readonly actor: string; readonly e: number }
   | { readonly t: "REFUSED"; readonly actor: string; readonly nonce: string; readonly err: WireError }
   | { readonly t: "CONFIRM"; readonly actor: string; readonly e: number }

@@ -92,6 +92,7 @@ const shapes: Shapes = {
   MOVED: { actor, nonce, to: pop, e: count, inTransit: flag, hops: count },
   NONE: { actor, nonce },
   RELAY_ME: { actor, nonce, e: count, hops: count },
+  LEAVING: {},
   OFFER: { actor, e: count },
   REFUSED: { actor, nonce, err: wireError },
   CONFIRM: { actor, e: count },
