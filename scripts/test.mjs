@@ -25,7 +25,7 @@ const stages = [
   // One at a time: they start servers and measure time.
   {
     name: "processes",
-    msMax: 8 * minute,
+    msMax: 11 * minute,
     files: () => testFiles(join(root, "test")).filter((path) => !needsBrowser(path)),
     concurrency: 1,
   },
