@@ -101,6 +101,10 @@ export function makeApp(probe: Probe = newProbe(), schema = 1) {
         probe.ran.push("nop")
         return c.state.n
       },
+      /** Changes nothing: the actor is where its caller wants it. */
+      go(c, pop: string) {
+        c.moveTo(pop)
+      },
       refuse(c) {
         c.state.n = -1
         c.broadcast("added", { id: "never", n: -1 })

@@ -44,7 +44,7 @@ export interface MeshTap extends AsyncDisposable {
   seen(match: MeshMatch): Promise<MeshNote>
   /** Sends this frame to `to` as if from `from`, on their link. */
   inject(from: string, to: string, frame: Uint8Array): void
-  /** Resolves when `to` has read everything that came to it from `from` until now. */
+  /** Resolves when `to` has read everything that came to it from `from` until now; where their link was cut, on the next one. */
   read(from: string, to: string): Promise<void>
   /** Nothing passes between these two, and no end is told: a cable is pulled. What is said meanwhile comes at `release`. */
   silence(a: string, b: string): void
@@ -58,6 +58,8 @@ interface Wire {
   readonly acceptor: string
   readonly near: WebSocket
   readonly far: WebSocket
+  /** The POPs have greeted each other: what is injected from now on is in its place. */
+  ready: boolean
   readonly waiting: { readonly socket: WebSocket; readonly frame: Uint8Array }[]
 }
 
@@ -78,7 +80,8 @@ export async function createMeshTap(): Promise<MeshTap> {
   const notes: MeshNote[] = []
   const catches = new Set<{ match: MeshMatch; take(note: MeshNote, pass: () => void): void }>()
   const drops = new Set<MeshMatch>()
-  const echoes = new Map<number, () => void>()
+  /** Beats of our own, by their `at`: where they go, the wire that they are on if they are on one, and what waits for their answer. */
+  const reads = new Map<number, { from: string; to: string; wire: Wire | undefined; done: () => void }>()
   let beats = 0
 
   const server = new WebSocketServer({ host: "127.0.0.1", port: 0, perMessageDeflate: false, maxPayload: 2 ** 26 })
@@ -95,13 +98,47 @@ export async function createMeshTap(): Promise<MeshTap> {
     for (const { socket, frame } of wire.waiting.splice(0)) put(wire, socket, frame)
   }
 
+  const lineTo = (from: string, to: string): { wire: Wire; socket: WebSocket } | undefined => {
+    for (const wire of wires) {
+      if (!wire.ready) continue
+      if (wire.dialer === from && wire.acceptor === to) return { wire, socket: wire.far }
+      if (wire.dialer === to && wire.acceptor === from) return { wire, socket: wire.near }
+    }
+    return undefined
+  }
+  const leave = (wire: Wire): void => {
+    wires.delete(wire)
+    for (const read of reads.values()) if (read.wire === wire) read.wire = undefined
+    beat()
+  }
+  /** Sends the beats that are on no wire; links answer each with its `at`, in the order of what came before. */
+  const beat = (): void => {
+    for (const [at, read] of reads) {
+      const line = read.wire === undefined ? lineTo(read.from, read.to) : undefined
+      if (!line) continue
+      read.wire = line.wire
+      const json = encoder.encode(JSON.stringify({ t: "BEAT", at, w: 0 }))
+      const frame = new Uint8Array(1 + json.length)
+      frame[0] = 1
+      frame.set(json, 1)
+      put(line.wire, line.socket, frame)
+    }
+  }
+
   const pass = (wire: Wire, from: string, to: string, socket: WebSocket, data: RawData): void => {
     const frame = data as Buffer
     const head = headOf(frame)
     if (head === undefined || frame[0] === 1) {
-      const echo = head?.["t"] === "ECHO" ? echoes.get(head["at"] as number) : undefined
-      if (echo) echo()
-      else put(wire, socket, frame)
+      const at = head?.["t"] === "ECHO" ? (head["at"] as number) : undefined
+      const read = at === undefined ? undefined : reads.get(at)
+      if (at !== undefined && read) {
+        reads.delete(at)
+        read.done()
+      } else put(wire, socket, frame)
+      if (head?.["t"] === "READY") {
+        wire.ready = true
+        beat()
+      }
       return
     }
     const actor = typeof head["actor"] === "string" ? head["actor"] : undefined
@@ -125,7 +162,7 @@ export async function createMeshTap(): Promise<MeshTap> {
       perMessageDeflate: false,
       maxPayload: 2 ** 26,
     })
-    const wire: Wire = { dialer, acceptor, near, far, waiting: [] }
+    const wire: Wire = { dialer, acceptor, near, far, ready: false, waiting: [] }
     wires.add(wire)
     far.on("open", () => flush(wire))
     near.on("message", (data) => pass(wire, dialer, acceptor, far, data))
@@ -136,7 +173,7 @@ export async function createMeshTap(): Promise<MeshTap> {
       [far, near],
     ] as const)
       one.on("close", (code, reason) => {
-        wires.delete(wire)
+        leave(wire)
         if (code >= 3_000 || code === 1_000) other.close(code, reason)
         else other.terminate()
       })
@@ -145,20 +182,12 @@ export async function createMeshTap(): Promise<MeshTap> {
   const reset = (match: (wire: Wire) => boolean): void => {
     for (const wire of [...wires]) {
       if (!match(wire)) continue
-      wires.delete(wire)
+      leave(wire)
       wire.waiting.length = 0
       wire.near.terminate()
       wire.far.terminate()
     }
   }
-  const lineTo = (from: string, to: string): { wire: Wire; socket: WebSocket } => {
-    for (const wire of wires) {
-      if (wire.dialer === from && wire.acceptor === to) return { wire, socket: wire.far }
-      if (wire.dialer === to && wire.acceptor === from) return { wire, socket: wire.near }
-    }
-    throw new Error(`no mesh link from ${from} to ${to}`)
-  }
-
   const tap: MeshTap = {
     url: (from, to) => `ws://127.0.0.1:${port}/${from}/${to}`,
     place(pop, at) {
@@ -205,22 +234,14 @@ export async function createMeshTap(): Promise<MeshTap> {
       })
     },
     inject(from, to, frame) {
-      const { wire, socket } = lineTo(from, to)
-      put(wire, socket, frame)
+      const line = lineTo(from, to)
+      if (!line) throw new Error(`no mesh link from ${from} to ${to}`)
+      put(line.wire, line.socket, frame)
     },
     read(from, to) {
-      // A beat of our own: links answer each with its `at`, in the order of what came before.
-      const at = -++beats
-      const json = encoder.encode(JSON.stringify({ t: "BEAT", at, w: 0 }))
-      const frame = new Uint8Array(1 + json.length)
-      frame[0] = 1
-      frame.set(json, 1)
       return new Promise((resolve) => {
-        echoes.set(at, () => {
-          echoes.delete(at)
-          resolve()
-        })
-        tap.inject(from, to, frame)
+        reads.set(-++beats, { from, to, wire: undefined, done: resolve })
+        beat()
       })
     },
     silence(a, b) {
