@@ -324,6 +324,34 @@ behaviour(
   },
 )
 
+for (const waiting of [true, false])
+  behaviour(
+    `C20 a grant that comes damaged is refused: its owner keeps the actor and sends it again (${waiting ? "a client waits" : "nobody waits"})`,
+    { pops: [3] },
+    async (world) => {
+      const [bos, fra] = world.seats as [Seat, Seat, Seat]
+      const key = world.key()
+      const actor = `ledger/${key}`
+      await visit(world, bos, key, "a")
+      const good = world.tap.catch(({ t, actor: id }) => t === "GRANT" && id === actor)
+      const moved = waiting
+        ? world.client("alice", fra).ledger.get(key).add("b")
+        : within(10_000, "the move", bos.pop.move(["ledger", key], "fra"))
+      const { frame } = await within(5_000, "the grant", good.reached)
+      const damaged = Uint8Array.from(frame)
+      damaged[damaged.length - 3] = (damaged.at(-3) as number) ^ 1
+      world.tap.inject("bos", "fra", damaged)
+      await fra.events.until("grant.refused", actor)
+      assert.deepEqual([(await bos.record(actor))?.k, await fra.record(actor)], ["GRANTED", undefined])
+      good.drop()
+      await moved
+      await settled(world, actor)
+      assert.deepEqual([(await bos.record(actor))?.k, (await fra.record(actor))?.k], ["PTR", "OWNED"])
+      const ids = await world.client("reader", fra).ledger.get(key).query.ids()
+      assert.deepEqual(ids, waiting ? ["a", "b"] : ["a"])
+    },
+  )
+
 behaviour(
   "C22 a stale hint is followed along the pointers, and the chain is shorter for the next one",
   { pops: [6], limits: patientLimits },

@@ -6,7 +6,7 @@ import { AlarmClock } from "./alarm-clock.ts"
 import { Beliefs } from "./beliefs.ts"
 import { HostAttach, waitingFramesMax, type AttachRequest, type SessionFrame } from "./attach.ts"
 import { restState, step, type Ask, type HandEffect, type HandInput, type Pull } from "./handoff.ts"
-import { readBody, readNeeds, readSnapshot, type Loaded } from "./journal.ts"
+import { assertWhole, readBody, readNeeds, readSnapshot, type Loaded } from "./journal.ts"
 import type { Limits } from "./limits.ts"
 import { packBody, unpackBody } from "./mesh-codec.ts"
 import type { Blob, MeshMessage } from "./mesh-messages.ts"
@@ -911,6 +911,20 @@ export class Host {
         this.#endActivation(slot)
         this.#event("activation.failed", slot.id, { error })
       }
+    }
+    try {
+      assertWhole(slot.id, grant.body, grant.v, this.#o.primitives)
+    } catch (error) {
+      // Not what was sealed. Its owner keeps it until this POP confirms, and sends it again.
+      slot.incoming = undefined
+      this.#event("grant.refused", slot.id, { from, error })
+      failed(
+        new SojournError("POP_UNREACHABLE", `${slot.id} came damaged from POP ${from}, which sends it again`, {
+          retryAfterMs: 250,
+          cause: error,
+        }),
+      )
+      return
     }
     const from0 = clock.mono()
     this.#o.store.install(slot.id, home, grant, undefined).then((answer) => {

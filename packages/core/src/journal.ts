@@ -196,6 +196,28 @@ export function mergeSessions(sessions: Map<string, SessionRecord>, entry: Entry
   }
 }
 
+/** Throws CORRUPT_RECORD unless `readBody` could read this body to that revision. Builds nothing. */
+export function assertWhole(actor: string, body: Body, revision: number, primitives: Primitives): void {
+  let r = body.snapshot === undefined ? 0 : (unseal(2, body.snapshot, actor, primitives) as StoredSnapshot).r
+  for (const bytes of body.entries) r = follows(actor, r, unseal(1, bytes, actor, primitives) as Entry)
+  assertEnds(actor, r, revision)
+}
+
+/** The revision after this entry, which may be a compaction's leftover. */
+function follows(actor: string, revision: number, entry: Entry): number {
+  if (entry.r > revision + 1)
+    throw new SojournError("CORRUPT_RECORD", `the journal of ${actor} goes from revision ${revision} to ${entry.r}`)
+  return Math.max(revision, entry.r)
+}
+
+function assertEnds(actor: string, end: number, revision: number): void {
+  if (end !== revision)
+    throw new SojournError(
+      "CORRUPT_RECORD",
+      `the record of ${actor} says revision ${revision}, its body ends at ${end}`,
+    )
+}
+
 /** A snapshot alone, as a body without a journal; undefined: of an actor that was never used. */
 export function readSnapshot(actor: string, snapshot: Uint8Array | undefined, primitives: Primitives): Loaded {
   const loaded = {
@@ -234,12 +256,7 @@ export function readBody(actor: string, body: Body, revision: number, primitives
   const loaded = { ...(ahead ?? readSnapshot(actor, body.snapshot, primitives)) }
   for (const bytes of body.entries) {
     const entry = unseal(1, bytes, actor, primitives) as Entry
-    if (entry.r <= loaded.revision) continue
-    if (entry.r !== loaded.revision + 1)
-      throw new SojournError(
-        "CORRUPT_RECORD",
-        `the journal of ${actor} goes from revision ${loaded.revision} to ${entry.r}`,
-      )
+    if (follows(actor, loaded.revision, entry) === loaded.revision) continue
     if (entry.i !== undefined) {
       loaded.state = codec.decode(entry.i)
       loaded.version = entry.sv ?? firstVersion
@@ -255,10 +272,6 @@ export function readBody(actor: string, body: Body, revision: number, primitives
     loaded.journalBytes += bytes.length
     loaded.journalEntries += 1
   }
-  if (loaded.revision !== revision)
-    throw new SojournError(
-      "CORRUPT_RECORD",
-      `the record of ${actor} says revision ${revision}, its body ends at ${loaded.revision}`,
-    )
+  assertEnds(actor, loaded.revision, revision)
   return loaded
 }
