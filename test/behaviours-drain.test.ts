@@ -8,7 +8,7 @@ import { join } from "node:path"
 import { test } from "node:test"
 import type { App } from "./behaviours/app.ts"
 import { quickClient } from "./behaviours/limits.ts"
-import { behaviour, within } from "./behaviours/world.ts"
+import { behaviour, until, within } from "./behaviours/world.ts"
 
 behaviour(
   "C70 a POP that closes hands its clients and its actors on: no call fails, nobody is left behind",
@@ -168,13 +168,3 @@ test(
     }
   },
 )
-
-function until(what: () => boolean): Promise<void> {
-  return new Promise((resolve) => {
-    const look = (): void => {
-      if (what()) resolve()
-      else setImmediate(look)
-    }
-    look()
-  })
-}

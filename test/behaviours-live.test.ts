@@ -3,7 +3,7 @@ import assert from "node:assert/strict"
 import { createHash } from "node:crypto"
 import type { Grant } from "@sojourn/core"
 import { patientLimits } from "./behaviours/limits.ts"
-import { behaviour, within } from "./behaviours/world.ts"
+import { behaviour, until, within } from "./behaviours/world.ts"
 
 const three = { pops: [3], limits: patientLimits }
 
@@ -100,16 +100,6 @@ behaviour(
     assert.equal(typist.raw.all("attached").length, 1)
   },
 )
-
-function until(what: () => boolean): Promise<void> {
-  return new Promise((resolve) => {
-    const look = (): void => {
-      if (what()) resolve()
-      else setImmediate(look)
-    }
-    look()
-  })
-}
 
 /** A state of about `bytes`, of which every byte is checked. */
 function filler(bytes: number): string {

@@ -56,6 +56,17 @@ export async function within<T>(ms: number, what: string, promise: Promise<T>): 
   }
 }
 
+/** Resolves when `what` holds, looked at between any two turns of the event loop: for what nobody announces. */
+export function until(what: () => boolean): Promise<void> {
+  return new Promise((resolve) => {
+    const look = (): void => {
+      if (what()) resolve()
+      else setImmediate(look)
+    }
+    look()
+  })
+}
+
 /** Events of one POP over all its incarnations. */
 export class EventLog {
   readonly all: CoreEvent[] = []
