@@ -47,6 +47,10 @@ behaviour(
       [undefined, undefined, undefined],
     )
     await watcher.reply(1)
+    // What waited went along with the install: one flush until the first reply.
+    const install = fra.store.steps.find(({ op }) => op === "install")
+    assert.equal((install?.args[3] as { entries: unknown[] }).entries.length, 3)
+    assert.equal(fra.store.count("commit", `ledger/${key}`), 0)
     for (const client of [typist, watcher]) {
       const { to, stays } = await within(5_000, "moved", client.raw.find("moved"))
       assert.deepEqual([to, stays], ["fra", true])

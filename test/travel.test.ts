@@ -143,11 +143,11 @@ describe("npm run travel", () => {
   })
 
   test("--pause puts the pauses of live moves at two sizes of state side by side", async () => {
-    const ended = await travel("--pause", "--legs", "2", "--rtt", "20", "--seed", "2")
+    const ended = await travel("--pause", "--legs", "2", "--rtt", "20", "--rate", "200", "--seed", "2")
     assert.equal(ended.code, 0, ended.err)
     assert.match(
       ended.out,
-      /median pause of a live move: [\d.]+ ms at 1024 bytes, [\d.]+ ms at 1048576 bytes of state; 20 ms between POPs/,
+      /median pause of a live move: [\d.]+ ms at 1024 bytes, [\d.]+ ms at 1048576 bytes of state; 20 ms between POPs, a call each 5 ms/,
     )
     const sizes = summaryOf(ended) as unknown as Readonly<Record<string, Summary>>
     assert.deepEqual(Object.keys(sizes), ["1024", "1048576"])

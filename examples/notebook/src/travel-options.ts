@@ -44,7 +44,7 @@ export const usage = `npm run travel -- [options]
                       follows later, or stays where it is. Reported: the pause, which is the longest time that a call waited
                       around the move, minus the usual
   --pause             every leg is live and the client follows, with 1 KiB of state and then with 1 MiB: prints both median
-                      pauses (rate default 200, so a pause is measured to 5 ms)
+                      pauses. It is what calls at the rate meet of it: up to one interval less than the whole
   --residency         the notebook's residency is the United States: the POP in Tokyo serves it by relay and keeps nothing of it.
                       In the end the POPs' folders are searched, byte by byte
   --json              print the last line only
@@ -82,7 +82,7 @@ export function travelOptions(args: readonly string[]): TravelOptions | undefine
     legs: values.legs === undefined ? undefined : whole("--legs", values.legs, 1, 100_000),
     rate: number(
       values.trace === undefined ? "--rate" : "--speed",
-      values.trace === undefined ? (values.rate ?? (values.pause ? "200" : "50")) : values.speed,
+      values.trace === undefined ? (values.rate ?? "50") : values.speed,
       0.1,
       5_000,
     ),

@@ -114,7 +114,8 @@ async function main(): Promise<void> {
     all[String(stateBytes)] = summary(end, options)
     said.push(`${rounded(median(pauses(end.results))) ?? "?"} ms at ${stateBytes} bytes`)
   }
-  say(`median pause of a live move: ${said.join(", ")} of state; ${options.rttMs ?? "various"} ms between POPs`)
+  const line = `${options.rttMs ?? "various"} ms between POPs, a call each ${rounded(1000 / options.rate) ?? "?"} ms`
+  say(`median pause of a live move: ${said.join(", ")} of state; ${line}`)
   print(all)
 }
 

@@ -159,6 +159,8 @@ export class Activation {
   #fence: number
   readonly #cuts: readonly Cut[] | undefined
   #grant: { readonly grant: Grant; readonly home: HomeRole } | undefined
+  /** The first write may begin: until then whoever waited for this activation is let in. */
+  #begun = false
   #pending: { readonly entry: Entry; readonly bytes: Uint8Array }[] = []
   #writing = false
   #mailbox: Item[] = []
@@ -228,7 +230,7 @@ export class Activation {
       this.#appendWhole()
     } else {
       this.#state = climb(id, def, loaded.version, loaded.state)
-      this.#tree = rememberTree(this.#state)
+      this.#tree = loaded.tree && this.#state === loaded.state ? loaded.tree : rememberTree(this.#state)
       if (loaded.version !== this.needs.version) {
         this.#appendWhole()
         // Whoever comes back from before the migration needs the new state: no patch leads there.
@@ -265,8 +267,9 @@ export class Activation {
     return false
   }
 
-  /** Starts the first write, if there is one: the install, or a new actor's initial state. */
+  /** Starts the first write, if there is one: the install, or a new actor's initial state. What has run by then goes along with it. */
   begin(): void {
+    this.#begun = true
     this.ring()
     this.#pump()
   }
@@ -933,7 +936,7 @@ export class Activation {
   }
 
   #pump(): void {
-    if (this.#dropped) return
+    if (this.#dropped || !this.#begun) return
     if (!this.#writing) {
       if (this.#grant || this.#pending.length > 0) this.#startWrite()
       else {

@@ -6,7 +6,7 @@ import { AlarmClock } from "./alarm-clock.ts"
 import { Beliefs } from "./beliefs.ts"
 import { HostAttach, waitingFramesMax, type AttachRequest, type SessionFrame } from "./attach.ts"
 import { restState, step, type Ask, type HandEffect, type HandInput, type Pull } from "./handoff.ts"
-import { assertWhole, readBody, readNeeds, readSnapshot, type Loaded } from "./journal.ts"
+import { assertWhole, readAhead, readBody, readNeeds, type Loaded } from "./journal.ts"
 import type { Limits } from "./limits.ts"
 import { packBody, unpackBody } from "./mesh-codec.ts"
 import type { Blob, MeshMessage } from "./mesh-messages.ts"
@@ -27,7 +27,7 @@ import {
   type Residency,
 } from "./residency.ts"
 import { emptyBody, type Body, type Compacted, type Grant, type PullAnswer, type Store } from "./store.ts"
-import { isSpent, newSlot, type Slot } from "./slot.ts"
+import { isSpent, newSlot, type Precopy, type Slot } from "./slot.ts"
 import type { Tickets } from "./tickets.ts"
 import { Transfers } from "./transfers.ts"
 
@@ -465,21 +465,22 @@ export class Host {
           this.#offers.fail(slot.id, error)
           this.#input(slot, { type: "kept", e: slot.activation?.epoch, err: error.toWire() })
         }
+        // Where the copy that went ahead is still the stored snapshot, what came after it is all that travels.
+        const ahead = this.#aheadOf(slot, effect.pull)
         let compacted: Compacted | undefined
         try {
-          // Where the copy that went ahead is still the stored snapshot, what came after it is all that travels.
-          if (!this.#hasAhead(slot, effect.pull)) compacted = slot.activation?.compacted()
+          if (!ahead) compacted = slot.activation?.compacted()
         } catch (error) {
           kept(this.#masked(slot.id, error))
           return
         }
-        this.#pull(slot, effect.pull, compacted).then(
+        this.#pull(slot, effect.pull, compacted, ahead).then(
           (answer) => {
             if (answer.kind === "too-large") {
-              kept(tooLarge(slot.id, answer.bytes, this.#o.limits))
+              kept(tooLarge(slot.id, answer.bytes + (ahead?.bytes ?? 0), this.#o.limits))
               return
             }
-            if (answer.kind === "grant") slot.sealed = answer
+            if (answer.kind === "grant") slot.sealed = { ...answer, base: ahead?.id }
             else if (slot.activation) {
               // Another process of this POP had taken the actor and given it away.
               this.#endActivation(slot)
@@ -498,7 +499,7 @@ export class Host {
       }
       case "answer":
         slot.answering++
-        this.#pull(slot, effect.pull, undefined).then(
+        this.#pull(slot, effect.pull).then(
           (answer) => {
             slot.answering--
             if (answer.kind === "too-large")
@@ -608,11 +609,13 @@ export class Host {
   async #pull(
     slot: Slot,
     pull: Pull,
-    compacted: Compacted | undefined,
+    compacted?: Compacted,
+    ahead?: Precopy,
   ): Promise<PullAnswer | { readonly kind: "declined"; readonly e: number }> {
     const { store, pop, primitives, limits } = this.#o
     const home = slot.home === pop && slot.homeRole
-    const seal = (): Promise<PullAnswer> => store.pull(slot.id, home, pull.origin, compacted, movableBytesMax(limits))
+    const seal = (): Promise<PullAnswer> =>
+      store.pull(slot.id, home, pull.origin, compacted, movableBytesMax(limits) - (ahead?.bytes ?? 0), ahead?.revision)
     const { residency } = slot.def
     if (slot.activation || (residency === undefined && pull.version >= versionOf(slot.def))) return seal()
     const stored = await store.load(slot.id)
@@ -946,13 +949,12 @@ export class Host {
     const { sealed, activation } = slot
     slot.sealed = undefined
     if (!sealed) return
-    const base = this.#hasAhead(slot, pull) ? pull.have : undefined
     this.#endActivation(slot)
     const { to, e, v } = sealed.record
     this.#beliefs.hear(slot.id, to, e)
     // Relays first: their calls are then there when the grant comes, and join its install's write.
     for (const att of [...slot.attached.values()]) this.#handOver(slot, att, activation, pull, sealed.record)
-    this.#sendGrant(slot.id, sealed, pull, base)
+    this.#sendGrant(slot.id, sealed, pull, sealed.base)
     this.#offers.granted(slot.id, to, e)
     this.#event("actor.granted", slot.id, { to, epoch: e, revision: v })
   }
@@ -1007,7 +1009,7 @@ export class Host {
 
   #sendGrant(actor: string, answer: { record: Omit<Granted, "k">; body: Body }, pull?: Pull, base?: string): void {
     const { to, e, v, h, cuts, due } = answer.record
-    const { sizes, bytes } = packBody(base === undefined ? answer.body : { ...answer.body, snapshot: undefined })
+    const { sizes, bytes } = packBody(answer.body)
     this.#grants.add(actor, { to, e })
     const head = { t: "GRANT" as const, actor, e, v, h, hops: pull?.hops ?? 0, sizes }
     const more = {
@@ -1026,22 +1028,18 @@ export class Host {
 
   // ── copies ahead ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-  /** Whether the origin of this PULL holds the snapshot that is stored here. */
-  #hasAhead(slot: Slot, pull: Pull): boolean {
+  /** The copy that the origin of this PULL holds, if it is the snapshot that is stored here. */
+  #aheadOf(slot: Slot, { have, origin }: Pull): Precopy | undefined {
     const { precopy, activation } = slot
-    return (
-      precopy?.id !== undefined &&
-      precopy.id === pull.have &&
-      precopy.to === pull.origin &&
-      precopy.activation === activation &&
-      activation.snapshotRevision === precopy.revision
-    )
+    if (precopy?.id === undefined || precopy.id !== have || precopy.to !== origin) return undefined
+    if (precopy.activation !== activation || activation.snapshotRevision !== precopy.revision) return undefined
+    return precopy
   }
 
   #precopies(slot: Slot, pull: Pull): boolean {
     const { precopyBytesMin, precopyRoundsMax } = this.#o.limits
     const { activation, precopy } = slot
-    if (!activation || activation.bodyBytes < precopyBytesMin || this.#hasAhead(slot, pull)) return false
+    if (!activation || activation.bodyBytes < precopyBytesMin || this.#aheadOf(slot, pull)) return false
     if (precopy?.activation === activation && precopy.to === pull.origin && precopy.rounds >= precopyRoundsMax)
       return false
     // Nobody but the traveller is here: there is no pause to keep short, and one trip is faster than two.
@@ -1058,14 +1056,14 @@ export class Host {
     const { origin: to, nonce } = pull
     const announce = (bytes: Uint8Array, revision: number, rounds: number): void => {
       const blob = this.#transfers.blob(bytes)
-      slot.precopy = { to, activation, id: blob.id, revision, rounds }
+      slot.precopy = { to, activation, id: blob.id, revision, bytes: bytes.length, rounds }
       const { epoch } = activation
       if (this.#o.send(to, { t: "PRECOPY", actor: slot.id, nonce, e: epoch, v: revision, blob }))
         this.#transfers.push(slot.id, to, blob, bytes)
       this.#event("actor.copied-ahead", slot.id, { to, bytes: bytes.length, revision })
     }
     const rounds = (before?.rounds ?? 0) + 1
-    slot.precopy = { to, activation, id: undefined, revision: -1, rounds }
+    slot.precopy = { to, activation, id: undefined, revision: -1, bytes: 0, rounds }
     activation.snapshot().then(
       ({ bytes, revision }) => {
         if (slot.activation === activation) announce(bytes, revision, rounds)
@@ -1088,7 +1086,7 @@ export class Host {
     this.#extend(slot)
     this.#transfers.expect(m.actor, from, m.blob, (bytes) => {
       if (!waits()) return
-      const loaded = readSnapshot(m.actor, bytes, this.#o.primitives)
+      const loaded = readAhead(m.actor, bytes, this.#o.primitives)
       const ready = (staged: boolean): void => {
         if (waits()) {
           slot.base = { id: m.blob.id, from, bytes, loaded, staged }

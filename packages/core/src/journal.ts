@@ -1,9 +1,10 @@
-import { SojournError, applyPatches, codec, type Encoded, type Patch, type WireError } from "@sojourn/protocol"
+import { SojournError, applyChanges, codec, type Encoded, type Patch, type WireError } from "@sojourn/protocol"
 import { applyAlarmChanges, type AlarmChange, type Alarms, type StoredAlarm } from "./alarms.ts"
 import type { Primitives } from "./ports.ts"
 import { firstVersion } from "./migrate.ts"
 import type { Needs, Residency } from "./residency.ts"
 import type { Body } from "./store.ts"
+import { rememberChanges, rememberTree, type TreeMemory } from "./tree.ts"
 
 /**
  * How an actor's state is stored: a snapshot at some revision and one journal entry for each revision since. Stores see bytes; only
@@ -76,13 +77,21 @@ interface StoredSnapshot {
 /** Session, revision that its client has acknowledged, and when that was known, ms since 1970. */
 export type Position = readonly [sid: string, revision: number, at: number]
 
+export interface TailEntry {
+  readonly entry: Entry
+  /** As it was stored. */
+  readonly bytes: number
+}
+
 /** A body, read. `fresh`: nothing was stored yet. */
 export interface Loaded extends Needs {
   readonly fresh: boolean
   readonly revision: number
   readonly state: unknown
+  /** The objects of `state`, where somebody had the time to look. */
+  readonly tree: TreeMemory | undefined
   readonly sessions: Map<string, SessionRecord>
-  readonly tail: Entry[]
+  readonly tail: TailEntry[]
   readonly positions: readonly Position[]
   readonly alarms: Alarms
   readonly snapshotBytes: number
@@ -219,15 +228,16 @@ function assertEnds(actor: string, end: number, revision: number): void {
 }
 
 /** A snapshot alone, as a body without a journal; undefined: of an actor that was never used. */
-export function readSnapshot(actor: string, snapshot: Uint8Array | undefined, primitives: Primitives): Loaded {
+function readSnapshot(actor: string, snapshot: Uint8Array | undefined, primitives: Primitives): Loaded {
   const loaded = {
     fresh: true,
     version: firstVersion,
     residency: undefined as Residency | undefined,
     revision: 0,
     state: undefined as unknown,
+    tree: undefined,
     sessions: new Map<string, SessionRecord>(),
-    tail: [] as Entry[],
+    tail: [] as TailEntry[],
     positions: [] as readonly Position[],
     alarms: new Map() as Alarms,
     snapshotBytes: snapshot?.length ?? 0,
@@ -242,10 +252,16 @@ export function readSnapshot(actor: string, snapshot: Uint8Array | undefined, pr
   loaded.revision = stored.r
   loaded.state = codec.decode(stored.st)
   for (const record of stored.se) loaded.sessions.set(record.id, record)
-  loaded.tail.push(...stored.tail)
+  for (const entry of stored.tail) loaded.tail.push({ entry, bytes: JSON.stringify(entry).length })
   loaded.positions = stored.po
   loaded.alarms = applyAlarmChanges(loaded.alarms, stored.al ?? [])
   return loaded
+}
+
+/** The same, with all that can be done before the entries behind it are there. */
+export function readAhead(actor: string, snapshot: Uint8Array, primitives: Primitives): Loaded {
+  const loaded = readSnapshot(actor, snapshot, primitives)
+  return { ...loaded, tree: rememberTree(loaded.state) }
 }
 
 /**
@@ -254,24 +270,30 @@ export function readSnapshot(actor: string, snapshot: Uint8Array | undefined, pr
  */
 export function readBody(actor: string, body: Body, revision: number, primitives: Primitives, ahead?: Loaded): Loaded {
   const loaded = { ...(ahead ?? readSnapshot(actor, body.snapshot, primitives)) }
+  let changes: (readonly Patch[])[] = []
   for (const bytes of body.entries) {
     const entry = unseal(1, bytes, actor, primitives) as Entry
     if (follows(actor, loaded.revision, entry) === loaded.revision) continue
     if (entry.i !== undefined) {
       loaded.state = codec.decode(entry.i)
+      loaded.tree = undefined
+      changes = []
       loaded.version = entry.sv ?? firstVersion
       loaded.residency = entry.rs
     }
-    if (entry.p !== undefined) loaded.state = applyPatches(loaded.state, codec.decode(entry.p) as readonly Patch[])
+    if (entry.p !== undefined) changes.push(codec.decode(entry.p) as readonly Patch[])
     mergeSessions(loaded.sessions, entry)
     loaded.alarms = applyAlarmChanges(loaded.alarms, entry.al ?? [])
-    if (replaysOver(entry)) loaded.tail.push(entry)
+    if (replaysOver(entry)) loaded.tail.push({ entry, bytes: bytes.length })
     else loaded.tail = []
     loaded.revision = entry.r
     loaded.fresh = false
     loaded.journalBytes += bytes.length
     loaded.journalEntries += 1
   }
+  const made = new Set<object>()
+  loaded.state = applyChanges(loaded.state, changes, made)
+  if (loaded.tree) rememberChanges(made, changes, loaded.tree)
   assertEnds(actor, loaded.revision, revision)
   return loaded
 }

@@ -92,10 +92,10 @@ export function memoryStore(options: MemoryStoreOptions = {}): Store {
     claim: (actor, home) => onActor(actor, (rows) => claimIn(rows, rules, home)),
     commit: (actor, fence, write) => onActor(actor, (rows) => commitIn(rows, rules, fence, write)),
     check: (actor, fence) => onActor(actor, (rows) => checkIn(rows, rules, fence)),
-    pull: (actor, home, to, compacted, bytesMax) =>
+    pull: (actor, home, to, compacted, bytesMax, ahead) =>
       onActor(actor, (rows) => {
         if (to === options.pop) throw new RangeError(`a POP does not grant to itself: ${to}`)
-        return pullIn(rows, rules, home, to, compacted, bytesMax)
+        return pullIn(rows, rules, home, to, compacted, bytesMax, ahead)
       }),
     install: (actor, home, grant, first) => onActor(actor, (rows) => installIn(rows, rules, home, grant, first)),
     stage: (actor, snapshot, revision) => onActor(actor, (rows) => stageIn(rows, snapshot, revision)),
@@ -187,10 +187,11 @@ class MemoryRows implements ActorRows {
     return this.#row?.record
   }
 
-  body(): Body {
+  body(ahead?: number): Body {
     const row = this.#row
+    const snapshot = this.snapshotRevision() === ahead ? undefined : row?.snapshot
     return {
-      snapshot: row?.snapshot === undefined ? undefined : copy(row.snapshot),
+      snapshot: snapshot && copy(snapshot),
       entries: (row?.entries ?? []).map(copy),
     }
   }

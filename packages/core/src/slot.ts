@@ -26,8 +26,8 @@ export interface Slot {
   precopy: Precopy | undefined
   /** The copy that came ahead here, read. */
   base: Base | undefined
-  /** What the last seal gave: sent by the `grant` effect. */
-  sealed: Extract<PullAnswer, { kind: "grant" }> | undefined
+  /** What the last seal gave: sent by the `grant` effect. `base`: the copy that is already at the other POP, and is not in the body. */
+  sealed: (Extract<PullAnswer, { kind: "grant" }> & { readonly base: string | undefined }) | undefined
   readonly attached: Map<string, HostAttach>
   search: Search | undefined
   report: MoveReport | undefined
@@ -45,6 +45,7 @@ export interface Precopy {
   /** Blob of the snapshot; undefined while it is being written. */
   readonly id: string | undefined
   readonly revision: number
+  readonly bytes: number
   readonly rounds: number
 }
 

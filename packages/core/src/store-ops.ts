@@ -38,8 +38,8 @@ import {
  */
 export interface ActorRows {
   record(): OwnershipRecord | undefined
-  /** Empty where none is stored. Throws CORRUPT_RECORD where parts are missing. */
-  body(): Body
+  /** Empty where none is stored; `ahead`: without the snapshot, if it is of that revision. Throws CORRUPT_RECORD where parts are missing. */
+  body(ahead?: number): Body
   /** Revision of the stored snapshot: the first journal entry is the next one. */
   snapshotRevision(): number
   putRecord(record: OwnershipRecord): void
@@ -119,6 +119,7 @@ export function pullIn(
   to: string,
   compacted?: Compacted,
   bytesMax = Infinity,
+  ahead?: number,
 ): PullAnswer {
   const record = rows.record()
   assertNotForgotten(rows, to)
@@ -129,7 +130,7 @@ export function pullIn(
     compacted && record?.k === "OWNED" && rules.check(record, compacted.fence) && record.v === compacted.fence.v
       ? compacted
       : undefined
-  const body: Body = whole ? { snapshot: whole.snapshot, entries: [] } : rows.body()
+  const body: Body = whole ? { snapshot: whole.snapshot, entries: [] } : rows.body(ahead)
   if (decision.record !== undefined) {
     const bytes = bytesOf(body)
     if (bytes > bytesMax) return { kind: "too-large", bytes }

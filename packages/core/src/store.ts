@@ -40,8 +40,16 @@ export interface Store {
    * Seals the actor and grants it to `to`, or repeats the grant. `to` is never this POP. `compacted`: a snapshot of the whole body, which
    * replaces it in the same step if its fence and revision are the record's, so that what travels is the state and not its journal.
    * `bytesMax`: a body that is larger is not sealed, and the actor stays as it is; a grant made before is repeated whatever its size.
+   * `ahead`: a snapshot of that revision is not read, nor answered, nor counted: `to` has it. What is stored is the same.
    */
-  pull(actor: string, home: HomeRole, to: string, compacted?: Compacted, bytesMax?: number): Promise<PullAnswer>
+  pull(
+    actor: string,
+    home: HomeRole,
+    to: string,
+    compacted?: Compacted,
+    bytesMax?: number,
+    ahead?: number,
+  ): Promise<PullAnswer>
   install(actor: string, home: HomeRole, grant: Grant, first: FirstWrite | undefined): Promise<InstallDecision>
   /**
    * Keeps a snapshot that was sent ahead of a grant, so that an install need not write it again (`Grant.staged`); undefined: drops it. It is

@@ -1,4 +1,4 @@
-import type { Entry, Position } from "./journal.ts"
+import type { Entry, Position, TailEntry } from "./journal.ts"
 import type { Limits } from "./limits.ts"
 
 /**
@@ -15,10 +15,10 @@ export class Tail {
   #total: number
   readonly #positions = new Map<string, { r: number; at: number }>()
 
-  constructor(entries: readonly Entry[], positions: readonly Position[], limits: Limits) {
+  constructor(tail: readonly TailEntry[], positions: readonly Position[], limits: Limits) {
     this.#limits = limits
-    this.#entries = [...entries]
-    this.#bytes = entries.map((entry) => JSON.stringify(entry).length)
+    this.#entries = tail.map(({ entry }) => entry)
+    this.#bytes = tail.map(({ bytes }) => bytes)
     this.#total = this.#bytes.reduce((a, b) => a + b, 0)
     for (const [sid, r, at] of positions) this.#positions.set(sid, { r, at })
   }

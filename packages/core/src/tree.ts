@@ -178,6 +178,17 @@ export function rememberPatches(state: unknown, patches: readonly Patch[], memor
   }
 }
 
+/** The same for changes of a state that nobody has seen in between: `made` are the copies that applying them has made. */
+export function rememberChanges(made: Iterable<object>, changes: Iterable<readonly Patch[]>, memory: TreeMemory): void {
+  for (const node of made) remember(node, memory)
+  for (const patches of changes)
+    for (const { op, value } of patches)
+      if (op !== "remove")
+        walkTree(value, [], (node) => {
+          remember(node, memory)
+        })
+}
+
 /** Drops leaves that are no longer in the state; called where the whole state is walked anyway. */
 export function pruneLeaves(state: unknown, memory: TreeMemory): void {
   if (memory.leaves.size === 0) return

@@ -7,7 +7,7 @@ export type { CloseName } from "./close-codes.ts"
 // Values: the codec seam and patches.
 export { capture, codec, codecDepthMax, copied, isPlainJson } from "./codec.ts"
 export type { Codec, Encoded } from "./codec.ts"
-export { applyPatches } from "./patches.ts"
+export { applyChanges, applyPatches } from "./patches.ts"
 export type { Patch } from "./patches.ts"
 
 // The wire between clients and gateways.

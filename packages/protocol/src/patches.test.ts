@@ -3,7 +3,7 @@ import { describe, test } from "node:test"
 import fc from "fast-check"
 import { apply, create } from "mutative"
 import { codec, type Encoded } from "./codec.ts"
-import { applyPatches, type Patch } from "./patches.ts"
+import { applyChanges, applyPatches, type Patch } from "./patches.ts"
 
 /** A change picks its place by going down a random way, so that every generated one fits every state. */
 interface Change {
@@ -99,6 +99,15 @@ function make(draft: object, { way, kind, key, value }: Change): void {
   }
 }
 
+/** Every object below, Dates too. */
+function objectsIn(x: unknown, into = new Set<unknown>()): Set<unknown> {
+  if (typeof x !== "object" || x === null) return into
+  into.add(x)
+  const parts: Iterable<unknown> = x instanceof Map ? [...x].flat() : x instanceof Set ? x : Object.values(x)
+  for (const part of parts) objectsIn(part, into)
+  return into
+}
+
 /** Text that differs where type, value or, unless `anyOrder`, the order of Maps and Sets differs. */
 function text(x: unknown, anyOrder = false): string {
   const inner = (y: unknown): string => text(y, anyOrder)
@@ -124,7 +133,9 @@ describe("applyPatches", () => {
     fc.assert(
       fc.property(root, fc.array(fc.array(change, { maxLength: 6 }), { maxLength: 4 }), (first, turns) => {
         let here = first
-        let there = codec.decode(JSON.parse(JSON.stringify(codec.encode(first))) as Encoded) as typeof first
+        const begun = codec.decode(JSON.parse(JSON.stringify(codec.encode(first))) as Encoded) as typeof first
+        let there = begun
+        const all: (readonly Patch[])[] = []
         for (const changes of turns) {
           const before = text(here)
           const [next, patches] = create(
@@ -143,7 +154,15 @@ describe("applyPatches", () => {
           here = applied
           there = applyPatches(there, wire as readonly Patch[])
           assert.equal(text(there), text(here), "from the wire")
+          all.push(wire as readonly Patch[])
         }
+        const before = text(begun)
+        const known = objectsIn(all, objectsIn(begun))
+        const made = new Set<object>()
+        const atOnce = applyChanges(begun, all, made)
+        assert.equal(text(atOnce), text(here), "all turns at once")
+        assert.equal(text(begun), before, "the given state was changed")
+        for (const one of objectsIn(atOnce)) assert.notEqual(known.has(one), made.has(one as object), "old, or made")
       }),
       { numRuns: 1_500 },
     )

@@ -83,10 +83,23 @@ function applyLast(node: Exclude<Container, Set<unknown>>, patch: Patch): void {
  * subscriber may compare by identity. Throws a RangeError on a patch that does not fit the state: the caller has a gap.
  */
 export function applyPatches<S>(state: S, patches: readonly Patch[]): S {
+  return applyChanges(state, [patches])
+}
+
+/**
+ * The same for several changes, one after another, in which whatever is touched is copied once. `made`, if given, is filled with the
+ * copies: every object of the result that is neither in the given state nor in a patch's value.
+ */
+export function applyChanges<S>(state: S, changes: Iterable<readonly Patch[]>, made = new Set<object>()): S {
   let root: unknown = state
-  const fresh = new Set<unknown>()
+  for (const patches of changes) root = applyChange(root, patches, made)
+  return root as S
+}
+
+function applyChange(state: unknown, patches: readonly Patch[], fresh: Set<object>): unknown {
+  let root = state
   const own = (node: unknown, path: readonly unknown[]): Container => {
-    if (fresh.has(node)) return node as Container
+    if (fresh.has(node as object)) return node as Container
     const made = copy(node, path)
     fresh.add(made)
     return made
@@ -113,5 +126,5 @@ export function applyPatches<S>(state: S, patches: readonly Patch[]): S {
       applyToSet(node, patch, removed)
     } else applyLast(node, patch)
   }
-  return root as S
+  return root
 }

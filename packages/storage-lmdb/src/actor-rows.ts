@@ -66,6 +66,11 @@ function revision(bytes: Buffer, at: number): number {
   return Number(bytes.readBigUInt64BE(at))
 }
 
+/** Of a snapshot's row. */
+function revisionOf(row: Uint8Array): number {
+  return Number(new DataView(row.buffer, row.byteOffset).getBigUint64(0))
+}
+
 function plain(bytes: Uint8Array): Uint8Array {
   return new Uint8Array(bytes)
 }
@@ -105,12 +110,13 @@ export class LmdbRows implements ActorRows {
     return this.#record.value
   }
 
-  body(): Body {
-    const stored = this.#snapshot()
+  body(ahead?: number): Body {
     const entries: Uint8Array[] = []
-    let expected = stored?.revision
+    let first: number | undefined
+    let expected: number | undefined
     for (const { key, value } of this.#tables.journal.getRange(this.#journal())) {
       const at = revision(key as Buffer, key.length - revisionBytes)
+      first ??= at
       if (expected !== undefined && at !== expected + 1) this.#gap(expected + 1, at)
       expected = at
       entries.push(plain(value))
@@ -118,6 +124,10 @@ export class LmdbRows implements ActorRows {
     const record = this.record()
     const end = record === undefined || record.k === "PTR" ? undefined : record.v
     if (expected !== undefined && expected !== end) this.#gap(expected + 1, end)
+    const from = first === undefined ? end : first - 1
+    if (ahead !== undefined && ahead === from) return { snapshot: undefined, entries }
+    const stored = this.#snapshot()
+    if (stored !== undefined && stored.revision !== from) this.#gap(stored.revision + 1, first ?? end)
     return { snapshot: stored?.bytes, entries }
   }
 
@@ -181,7 +191,7 @@ export class LmdbRows implements ActorRows {
 
   stagedRevision(): number | undefined {
     const row = this.#tables.staged.get(this.#key)
-    return row === undefined ? undefined : revision(Buffer.from(row.subarray(0, revisionBytes)), 0)
+    return row === undefined ? undefined : revisionOf(row)
   }
 
   putStaged(snapshot: Uint8Array | undefined, at: number): void {
@@ -211,7 +221,11 @@ export class LmdbRows implements ActorRows {
       throw corrupt(`the snapshot of ${this.#actor}`, "is said to be the staged one, which is not there")
     if (stored === undefined) return undefined
     if (stored.length < revisionBytes) throw corrupt(`the snapshot of ${this.#actor}`, "is cut short")
-    return { revision: revision(Buffer.from(stored), 0), bytes: plain(stored.subarray(revisionBytes)) }
+    // The row is this caller's own, and may be large: no copy of it is made.
+    return {
+      revision: revisionOf(stored),
+      bytes: new Uint8Array(stored.buffer, stored.byteOffset + revisionBytes, stored.length - revisionBytes),
+    }
   }
 
   #storeSnapshot(snapshot: Uint8Array, at: number): void {

@@ -117,10 +117,10 @@ export class LmdbStore implements Store {
     return this.#read(actor, (rows) => checkIn(rows, ownershipRules, fence))
   }
 
-  pull(...[actor, home, to, compacted, bytesMax]: Parameters<Store["pull"]>): ReturnType<Store["pull"]> {
+  pull(...[actor, home, to, compacted, bytesMax, ahead]: Parameters<Store["pull"]>): ReturnType<Store["pull"]> {
     const whole = compacted && { ...compacted, snapshot: copy(compacted.snapshot) }
     return this.#write(actor, whole?.snapshot.length ?? 0, (rows) =>
-      pullIn(rows, ownershipRules, home, to, whole, bytesMax),
+      pullIn(rows, ownershipRules, home, to, whole, bytesMax, ahead),
     )
   }
 

@@ -9,8 +9,8 @@ import { createServer, connect, type AddressInfo, type Server, type Socket } fro
  * silent. What it does not: bandwidth, loss with its slow start, and the handshake's refusal (a connection is accepted, then reset, when
  * there is nobody behind the proxy).
  *
- * Timers of Node count whole milliseconds; bytes leave at the timer nearest to their time, so a direction is at most about half a
- * millisecond early or late on an idle machine, and the errors of several do not add up: each byte's time is absolute.
+ * Timers of Node count whole milliseconds; bytes leave at the timer nearest to their time, so a direction is less than a millisecond
+ * early or late on an idle machine and right on average, and the errors of several do not add up: each byte's time is absolute.
  */
 export interface ProxyOptions {
   /** Where connections go; absent: nobody is there yet, connections are reset until `setTarget`. */
@@ -66,8 +66,10 @@ const END = Symbol("end")
 const RESET = Symbol("reset")
 type Item = Buffer | typeof END | typeof RESET
 
-/** Bytes leave when their time is at most this far away: half of the grain of Node's timers. */
-const grainMs = 0.5
+/** Bytes leave when their time is at most this far away. */
+const grainMs = 0.75
+/** What a timer of Node, which counts whole milliseconds and never fires early, is late by on average, with the way to the next process. */
+const lateMs = 0.75
 
 interface Settings {
   delayMs: number
@@ -135,7 +137,7 @@ class Line {
       if (next === undefined) break
       const wait = next.due - performance.now()
       if (wait > grainMs) {
-        this.#timer = setTimeout(() => this.#flow(), Math.max(1, Math.round(wait)))
+        this.#timer = setTimeout(() => this.#flow(), Math.max(1, Math.round(wait - lateMs)))
         break
       }
       this.#head += 1

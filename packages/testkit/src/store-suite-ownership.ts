@@ -341,6 +341,26 @@ export function stages(it: OnStore): void {
     assert.deepEqual((await again.load(a))?.body, emptyBody)
   })
 
+  it("a pull leaves out the snapshot that is ahead already, and only that one", async (store, fixture) => {
+    await store.install(a, false, { ...head, body: body("snapshot", "four", "five") }, undefined)
+    const entries = body(undefined, "four", "five")
+    for (const [ahead, sent] of [
+      [2, body("snapshot", "four", "five")],
+      [3, entries],
+    ] as const) {
+      const pulled = await store.pull(a, false, "fra", undefined, Infinity, ahead)
+      assert.deepEqual(pulled.kind === "grant" && pulled.body, sent)
+    }
+    const again = await fixture.reopen()
+    assert.deepEqual((await again.load(a))?.body, body("snapshot", "four", "five"), "what is stored is whole")
+    const repeated = await again.pull(a, false, "fra")
+    assert.deepEqual(repeated.kind === "grant" && repeated.body, body("snapshot", "four", "five"))
+    await again.install("notebook/bob", false, { ...head, v: 3, body: body("snapshot") }, undefined)
+    assert.equal((await again.pull("notebook/bob", false, "fra", undefined, 1)).kind, "too-large")
+    const alone = await again.pull("notebook/bob", false, "fra", undefined, 1, 3)
+    assert.deepEqual(alone.kind === "grant" && alone.body, emptyBody)
+  })
+
   it("an install whose staged snapshot is not there, or another, is refused and changes nothing", async (store) => {
     const grant = { ...head, body: body(undefined, "four", "five"), staged: 3 }
     await assert.rejects(store.install(a, false, grant, undefined), hasCode("STORE_UNAVAILABLE"))

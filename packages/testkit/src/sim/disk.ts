@@ -194,7 +194,7 @@ export class Disk {
       forgotten: () => guard(() => Promise.resolve(new Map())),
       check: (actor, fence) =>
         guard(() => run("check", actor, (held) => ({ answer: rules.check(held?.record, fence) }))),
-      pull: (actor, home, to, compacted, bytesMax = Infinity) =>
+      pull: (actor, home, to, compacted, bytesMax = Infinity, ahead?: number) =>
         guard(() =>
           run<Awaited<ReturnType<Store["pull"]>>>("pull", actor, (held) => {
             const { record, answer } = rules.pull(held?.record, home, to)
@@ -207,7 +207,11 @@ export class Disk {
             const bytes = [body.snapshot, ...body.entries].reduce((sum, part) => sum + (part?.length ?? 0), 0)
             if (record !== undefined && answer.kind === "grant" && bytes > bytesMax)
               return { answer: { kind: "too-large", bytes } }
-            const out = this.#seams.granted?.(body) ?? body
+            const sent =
+              held?.record.k === "OWNED" && !whole && held.record.v - body.entries.length === ahead
+                ? { ...body, snapshot: undefined }
+                : body
+            const out = this.#seams.granted?.(sent) ?? sent
             return {
               ...write(record, body),
               answer: answer.kind === "grant" ? { kind: "grant" as const, record: answer.record, body: out } : answer,
