@@ -4,13 +4,14 @@
 //
 // `npm test -- --only unit --only types` runs some of them; the names are in `stages` below.
 
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs"
+import { mkdtempSync, readFileSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { bootstrap, root, SetupError } from "./bootstrap.mjs"
 import { findBrowser } from "./browser.mjs"
 import { exitCodeOf, runChild } from "./child.mjs"
 import { reportSetupErrors } from "./program.mjs"
+import { isSimulation, needsBrowser, processTests, testArguments, unitTests } from "./test-files.mjs"
 
 const minute = 60_000
 /** All checks together; what a stage may take is cut to what is left of it. */
@@ -26,45 +27,18 @@ const stages = [
   {
     name: "processes",
     msMax: 11 * minute,
-    files: () => testFiles(join(root, "test")).filter((path) => !needsBrowser(path)),
+    files: () => processTests().filter((path) => !needsBrowser(path)),
     concurrency: 1,
   },
   {
     name: "browser",
     msMax: 3 * minute,
-    files: () => testFiles(join(root, "test")).filter(needsBrowser),
+    files: () => processTests().filter(needsBrowser),
     concurrency: 1,
     // Without a browser the stage fails: it is never passed over.
     prepare: async () => ({ SOJOURN_CHROMIUM: await findBrowser() }),
   },
 ]
-
-/** Tests beside the code, the conformance suites' runs among them. */
-function unitTests() {
-  const sources = ["packages", "examples"].flatMap((folder) =>
-    readdirSync(join(root, folder)).map((name) => join(root, folder, name, "src")),
-  )
-  return [...sources, join(root, "spec")].flatMap(testFiles)
-}
-
-const isSimulation = (path) => path.endsWith(".sim.test.ts")
-
-const needsBrowser = (path) => /browser[^/\\]*\.test\.ts$/.test(path)
-
-function testFiles(folder) {
-  let entries
-  try {
-    entries = readdirSync(folder, { withFileTypes: true })
-  } catch {
-    return []
-  }
-  return entries
-    .flatMap((entry) => {
-      if (entry.isDirectory()) return testFiles(join(folder, entry.name))
-      return entry.name.endsWith(".test.ts") ? [join(folder, entry.name)] : []
-    })
-    .sort()
-}
 
 function chosenStages(args) {
   const names = []
@@ -109,19 +83,11 @@ async function runStage(stage, node, msMax) {
     const report = join(reports, "counts.json")
     const result = await runChild(
       node,
-      [
-        "--conditions=sojourn-source",
-        "--test",
-        `--test-concurrency=${stage.concurrency}`,
-        `--import=${new URL("test-end.mjs", import.meta.url)}`,
-        // Fails a hung test by name, a little before the stage as a whole is ended without one.
-        `--test-timeout=${Math.round(msMax * 0.9)}`,
-        "--test-reporter=spec",
-        "--test-reporter-destination=stdout",
-        `--test-reporter=${new URL("test-counts.mjs", import.meta.url)}`,
-        `--test-reporter-destination=${report}`,
-        ...files,
-      ],
+      // Fails a hung test by name, a little before the stage as a whole is ended without one.
+      testArguments(files, stage.concurrency, msMax * 0.9, [
+        ["spec", "stdout"],
+        [new URL("test-counts.mjs", import.meta.url), report],
+      ]),
       { cwd: root, env, boundMs: msMax },
     )
     if (result.timedOut) console.log(`${stage.name}: ended after its bound of ${seconds(msMax)}`)
