@@ -34,6 +34,11 @@ behaviour(
       }
     }
     const work = clients.map(use)
+    // One that stays whatever it is told: what it uses goes to where others can reach it.
+    const stays = await world.session("stays", bos)
+    await stays.attach(["ledger", "resident~bos"])
+    stays.call(1, "add", "a")
+    await stays.reply(1)
     const remote = world.client("remote", nrt)
     await remote.ledger.get(shared).add("remote before")
     await within(
@@ -65,7 +70,7 @@ behaviour(
         all.filter((id) => ids.includes(id)),
         ids,
       )
-    for (const actor of [...keys, shared]) {
+    for (const actor of [...keys, shared, "resident~bos"]) {
       let owners = 0
       for (const seat of [fra, nrt]) if ((await seat.record(`ledger/${actor}`))?.k === "OWNED") owners++
       assert.equal(owners, 1, actor)

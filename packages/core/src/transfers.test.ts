@@ -101,6 +101,17 @@ describe("a large body in chunks", () => {
     assert.deepEqual(ends.take(), [])
   })
 
+  test("announced again when it is complete, it is there at once", () => {
+    const ends = new Ends({ chunkWindowBytes: 1_000 })
+    const bytes = bytesOf(95)
+    const { blob } = begin(ends, bytes)
+    ends.deliver()
+    const got: Uint8Array[] = []
+    ends.target.expect(actor, "bos", blob, (whole) => got.push(whole))
+    assert.deepEqual(got, [bytes])
+    assert.deepEqual(ends.take(), [])
+  })
+
   test("a chunk that was swapped for another, or damaged, is refused and asked for again", () => {
     const ends = new Ends({ chunkWindowBytes: 1_000 })
     const bytes = bytesOf(40)
