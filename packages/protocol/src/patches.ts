@@ -80,24 +80,11 @@ function applyLast(node: Exclude<Container, Set<unknown>>, patch: Patch): void {
 
 /**
  * The state after these patches, applied in order. The given state is not changed; what no patch touches is shared with it, so a
- * subscriber may compare by identity. Throws a RangeError on a patch that does not fit the state: the caller has a gap.
+ * subscriber may compare by identity. Throws a RangeError on a patch that does not fit the state: the caller has a gap. `fresh`: objects
+ * of the state that are the caller's own, and may be changed; what is copied joins them.
  */
-export function applyPatches<S>(state: S, patches: readonly Patch[]): S {
-  return applyChanges(state, [patches])
-}
-
-/**
- * The same for several changes, one after another, in which whatever is touched is copied once. `made`, if given, is filled with the
- * copies: every object of the result that is neither in the given state nor in a patch's value.
- */
-export function applyChanges<S>(state: S, changes: Iterable<readonly Patch[]>, made = new Set<object>()): S {
+export function applyPatches<S>(state: S, patches: readonly Patch[], fresh = new Set<object>()): S {
   let root: unknown = state
-  for (const patches of changes) root = applyChange(root, patches, made)
-  return root as S
-}
-
-function applyChange(state: unknown, patches: readonly Patch[], fresh: Set<object>): unknown {
-  let root = state
   const own = (node: unknown, path: readonly unknown[]): Container => {
     if (fresh.has(node as object)) return node as Container
     const made = copy(node, path)
@@ -126,5 +113,15 @@ function applyChange(state: unknown, patches: readonly Patch[], fresh: Set<objec
       applyToSet(node, patch, removed)
     } else applyLast(node, patch)
   }
+  return root as S
+}
+
+/**
+ * The same for several changes, one after another, in which whatever is touched is copied once. `made`, if given, is filled with the
+ * copies: every object of the result that is neither in the given state nor in a patch's value.
+ */
+export function applyChanges<S>(state: S, changes: Iterable<readonly Patch[]>, made = new Set<object>()): S {
+  let root = state
+  for (const patches of changes) root = applyPatches(root, patches, made)
   return root
 }
