@@ -17,6 +17,8 @@ const typePattern = /^\{"t":"(\w+)"/
 /** The runtime's own WebSocket, watched: what the client gets without `socket`, and nothing is changed or held back. */
 export function tappedSocket(tap: Tap): SocketFactory {
   let latest: WebSocket | undefined
+  /** Those that were welcomed: as long as one is open, the client's calls go there. */
+  const serving = new Set<WebSocket>()
   return (url, protocols, reader) => {
     const socket = new WebSocket(url, protocols)
     let arrived = false
@@ -25,17 +27,21 @@ export function tappedSocket(tap: Tap): SocketFactory {
       arrived = true
     }
     socket.onopen = () => {
-      if (latest?.readyState !== WebSocket.OPEN) arriving()
+      if (serving.size === 0) arriving()
       reader.open()
     }
     socket.onmessage = (event: MessageEvent<unknown>) => {
       if (typeof event.data !== "string") return
       const type = typePattern.exec(event.data)?.[1]
+      if (type === "welcome") serving.add(socket)
       if (socket === latest && type === "welcome") arriving()
       if (socket === latest && type !== undefined) tap.heard?.(type, performance.now())
       reader.message(event.data)
     }
-    socket.onclose = (event) => reader.closed(event.code, event.reason)
+    socket.onclose = (event) => {
+      serving.delete(socket)
+      reader.closed(event.code, event.reason)
+    }
     // A failed socket also closes.
     socket.onerror = () => undefined
     return {
