@@ -23,7 +23,8 @@ interface Ended {
 async function travel(...args: string[]): Promise<Ended> {
   const child = spawn(process.execPath, ["--conditions=sojourn-source", program, ...args], {
     stdio: ["ignore", "pipe", "pipe"],
-    env: { ...process.env, NODE_TEST_CONTEXT: undefined },
+    // What a failing run leaves goes with the folder.
+    env: { ...process.env, NODE_TEST_CONTEXT: undefined, TMPDIR: folder },
   })
   const ended = new Promise<number | null>((resolve) => child.once("close", resolve))
   const [out, err] = await Promise.all([text(child.stdout), text(child.stderr)])

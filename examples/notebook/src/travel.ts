@@ -51,7 +51,10 @@ async function main(): Promise<void> {
   }
   const atlas = readAtlas(new URL("../travel.json", import.meta.url))
   const folder = mkdtempSync(join(tmpdir(), "sojourn-travel-"))
-  process.on("exit", () => rmSync(folder, { recursive: true, force: true }))
+  process.on("exit", (code) => {
+    if (code === 0) rmSync(folder, { recursive: true, force: true })
+    else process.stderr.write(`the POPs' logs and stores are left in ${folder}\n`)
+  })
   const legs = planItinerary({
     pops: atlas.pops.map(({ id }) => id),
     legs: options.legs,
