@@ -132,7 +132,7 @@ export function createFront(options: FrontOptions): Front {
       clients++
       ws.once("close", () => clients--)
       watchGreeting(ws, socket)
-      const reader = node.acceptClient(socketPipe<string>(ws), upgrade)
+      const reader = node.acceptClient(socketPipe<string>(ws, socket), upgrade)
       feedText(ws, reader, limits.frameCharsMax, events)
     })
   }
@@ -145,7 +145,7 @@ export function createFront(options: FrontOptions): Front {
     if (closed) return refuse(socket, 503, "this POP is closing")
     meshDoor.handleUpgrade(request, socket, head, (ws) => {
       track(ws)
-      feedBytes(ws, node.acceptMesh(socketPipe<Uint8Array>(ws)), events)
+      feedBytes(ws, node.acceptMesh(socketPipe<Uint8Array>(ws, socket)), events)
     })
   }
 

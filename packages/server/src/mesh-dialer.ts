@@ -1,4 +1,5 @@
 import type { EventSink, Limits, MeshDialer } from "@sojourn/core"
+import type { Duplex } from "node:stream"
 import { WebSocket } from "ws"
 import { feedBytes, socketPipe } from "./socket.ts"
 
@@ -30,11 +31,14 @@ export function createMeshDialer(limits: Limits, events: EventSink): MeshDialer 
         })
         const abort = (): void => ws.terminate()
         signal.addEventListener("abort", abort, { once: true })
+        let socket: Duplex | undefined
+        ws.once("upgrade", (response) => (socket = response.socket))
         ws.once("open", () => {
           signal.removeEventListener("abort", abort)
           ws.off("error", reject)
           feedBytes(ws, reader, events)
-          resolve(socketPipe<Uint8Array>(ws))
+          // The upgrade comes before the opening, always.
+          resolve(socketPipe<Uint8Array>(ws, socket as Duplex))
         })
         ws.once("error", reject)
         ws.once("close", () => signal.removeEventListener("abort", abort))

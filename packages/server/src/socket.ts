@@ -1,5 +1,6 @@
 import { CLOSE_CODES } from "@sojourn/protocol"
 import type { EventSink, Pipe, PipeReader } from "@sojourn/core"
+import type { Duplex } from "node:stream"
 import { WebSocket } from "ws"
 
 /** Bytes of a close frame's reason (RFC 6455 §5.5: 125 with the code). */
@@ -27,9 +28,23 @@ export class PopSocket extends WebSocket {
   }
 }
 
-export function socketPipe<T extends string | Uint8Array>(ws: WebSocket): Pipe<T> {
+/**
+ * `socket`: the one under `ws`. What is sent within one turn of the event loop goes to the system in one write: a flush releases many
+ * replies at once.
+ */
+export function socketPipe<T extends string | Uint8Array>(ws: WebSocket, socket: Duplex): Pipe<T> {
+  let corked = false
+  const uncork = (): void => {
+    corked = false
+    socket.uncork()
+  }
   return {
     send(data, done) {
+      if (!corked) {
+        corked = true
+        socket.cork()
+        process.nextTick(uncork)
+      }
       // A socket that the system takes everything from answers within the same turn of the event loop: without the detour a sender that
       // goes on in `done` would fill the system's buffer, some megabytes, before anybody else is served.
       ws.send(data, { binary: typeof data !== "string" }, done && (() => setImmediate(done)))
