@@ -102,12 +102,12 @@ function kindOf({ t, from, to, head }: MeshNote): string {
   return `${t}${frame === undefined ? "" : ` of ${frame.t}`} ${from}>${to}`
 }
 
-/** Makes the journey once for each message that the undisturbed one has, of a kind's repetitions the first two (of frames one), with this done to it. */
+/** Makes the journey once for each message that the undisturbed one has, of a kind's repetitions the first two (of frames one), with this done to it; what `fault` returns ends it. */
 async function disturb(
   world: World,
   what: string,
   nudge: boolean,
-  fault: (world: World, match: MeshMatch) => { readonly end: () => Promise<void> },
+  fault: (world: World, match: MeshMatch) => () => void,
 ): Promise<void> {
   const from = world.tap.notes.length
   await journey(world, "undisturbed~nrt", false)
@@ -130,14 +130,14 @@ async function disturb(
     const actor = `ledger/${key}`
     let n = 0
     let it: MeshNote | undefined
-    const { end } = fault(world, (note) => {
+    const end = fault(world, (note) => {
       if ((note.actor !== undefined && note.actor !== actor) || kindOf(note) !== kind || n++ !== nth) return false
       it = note
       return true
     })
     try {
       await journey(world, key, nudge)
-      await end()
+      end()
       await settled(world, actor)
       const owner = await owners(world, actor)
       assert.equal(owner.length, 1, `one owner, not ${owner.join(" and ")}`)
@@ -162,17 +162,11 @@ behaviour(
   (world) =>
     disturb(world, "lost", false, ({ tap }, match) => {
       // What a link loses it loses by ending: a frame of a relay is lost with all behind it.
-      const undo = tap.drop((note) => {
+      return tap.drop((note) => {
         if (!match(note)) return false
         if (note.t === "FRAME") tap.cut(note.from, note.to)
         return true
       })
-      return {
-        end: () => {
-          undo()
-          return Promise.resolve()
-        },
-      }
     }),
 )
 
@@ -182,17 +176,11 @@ behaviour(
   (world) =>
     disturb(world, "repeated", false, ({ tap }, match) => {
       // In its place, so that nothing overtakes it.
-      const undo = tap.drop((note) => {
+      return tap.drop((note) => {
         if (!match(note)) return false
         for (let i = 0; i < 3; i++) tap.inject(note.from, note.to, note.frame)
         return true
       })
-      return {
-        end: () => {
-          undo()
-          return Promise.resolve()
-        },
-      }
     }),
 )
 
@@ -205,11 +193,8 @@ behaviour(
       void caught.reached
         .then(({ from, to }) => tap.seen((behind) => behind.from === from && behind.to === to))
         .then(() => caught.pass())
-      return {
-        end: () => {
-          caught.pass()
-          return Promise.resolve()
-        },
+      return () => {
+        caught.pass()
       }
     }),
 )
@@ -226,12 +211,9 @@ behaviour(
         if (note.t === "FRAME") tap.cut(note.from, note.to)
         return true
       })
-      return {
-        end: () => {
-          undo()
-          if (late) tap.inject(late.from, late.to, late.frame)
-          return Promise.resolve()
-        },
+      return () => {
+        undo()
+        if (late) tap.inject(late.from, late.to, late.frame)
       }
     }),
 )
