@@ -173,9 +173,11 @@ console.log(JSON.stringify(cluster.pops.map((pop) => cluster.port(pop))))`,
       const ended = once(parent, "exit")
       const [line] = (await once(parent.stdout, "data")) as [Buffer]
       const sockets = await Promise.all((JSON.parse(String(line)) as number[]).map(dial))
+      // Ended or reset, as the system likes: a process that is killed before it has accepted a connection resets it.
       const closed = sockets.map((socket) => {
         socket.resume()
-        return once(socket, "close")
+        socket.on("error", () => undefined)
+        return new Promise((resolve) => socket.once("close", resolve))
       })
       end(parent)
       await Promise.all(closed)
