@@ -15,9 +15,9 @@ export class Alarm {
     this.#sweep = sweep
   }
 
-  /** Runs the sweep at this monotonic time or earlier. */
+  /** Runs the sweep at this monotonic time or earlier. What is no number never comes: a server's nonsense must not become a busy loop. */
   at(mono: number): void {
-    if (mono >= this.#due) return
+    if (!(mono < this.#due)) return
     this.#undo?.()
     this.#due = mono
     this.#undo = this.#clock.after(Math.max(0, Math.ceil(mono - this.#clock.mono())), () => {

@@ -267,7 +267,7 @@ class Core implements LinkHost, ConnectionOwner {
   welcome(frame: Extract<ServerFrame, { t: "welcome" }>): void {
     const before = this.principal
     this.principal = frame.principal
-    this.#spares = frame.sessions.slice(0, frameLimits.sessionsPerAskMax)
+    this.#spares = [...frame.sessions].slice(0, frameLimits.sessionsPerAskMax)
     this.#asking = false
     if (before !== undefined && before !== frame.principal) {
       const error = new SojournError(

@@ -301,7 +301,7 @@ export class Connection {
       const frame = JSON.parse(data) as ServerFrame
       if (frame.t === "ping") wire.socket?.send(frame.n === undefined ? `{"t":"pong"}` : `{"t":"pong","n":${frame.n}}`)
       else if (frame.t === "goaway") {
-        if (wire === this.#wire) this.#goAway(Math.max(0, frame.retryAfterMs))
+        if (wire === this.#wire) this.#goAway(Math.max(0, frame.retryAfterMs) || 0)
       } else if (frame.t === "welcome") {
         if (!wire.welcomed) this.#welcome(wire, frame)
       } else if (frame.t !== "pong" && wire.welcomed) this.#owner.frame(frame)

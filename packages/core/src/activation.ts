@@ -27,6 +27,7 @@ import {
 } from "./alarms.ts"
 import { OutputGate } from "./gate.ts"
 import { encodeEntry, encodeSnapshot, storedNeeds, type Entry, type Loaded, type StoredReply } from "./journal.ts"
+import { decodeChecked } from "./checked-value.ts"
 import type { Limits } from "./limits.ts"
 import { climb, versionOf } from "./migrate.ts"
 import { isServer, serverPrefix, type Principal } from "./mesh-messages.ts"
@@ -44,7 +45,7 @@ import {
   rememberTree,
   type TreeMemory,
 } from "./tree.ts"
-import { Turn, own } from "./turn.ts"
+import { Turn, own, refusalOf } from "./turn.ts"
 
 /**
  * One in-memory incarnation of an actor.
@@ -841,7 +842,7 @@ export class Activation {
       const context = this.#readContext(att.who)
       const ask = (allowed: boolean): unknown => {
         if (!allowed) throw new SojournError("FORBIDDEN", `${att.who.id} may not ask ${query.n}`)
-        const args = codec.decode(query.p)
+        const args = decodeChecked(query.p)
         if (!Array.isArray(args)) throw new SojournError("BAD_INPUT", "a query's arguments must be an array")
         return run(context, ...(args as unknown[]))
       }
@@ -859,14 +860,16 @@ export class Activation {
 
   /** The author's own refusals cross as they are; the framework's too; anything else is masked, with an id that finds it in the log. */
   #wireError(error: unknown, what: string): WireError {
+    let cause = error
     if (error instanceof ActorError)
-      return {
-        ...new SojournError("ACTOR_ERROR", error.message, { ref: error.code }).toWire(),
-        ...(error.data === undefined ? {} : { data: error.data }),
+      try {
+        return refusalOf(error)
+      } catch (unsaid) {
+        cause = unsaid
       }
-    if (error instanceof SojournError) return error.toWire()
+    if (cause instanceof SojournError) return cause.toWire()
     const ref = this.#ports.chance.id()
-    this.#report("turn.threw", error, { what, ref })
+    this.#report("turn.threw", cause, { what, ref })
     return new SojournError("INTERNAL", `${what} failed; the server's log has it under ${ref}`, { ref }).toWire()
   }
 

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict"
 import { describe, test } from "node:test"
+import fc from "fast-check"
 
 import { actorKey, addressId, homeOf, parseAddress } from "./address.ts"
 
@@ -12,6 +13,20 @@ describe("an actor's address", () => {
       assert.equal(id, `notebook/${key}`)
       assert.deepEqual(parseAddress(id), { name: "notebook", key })
     }
+  })
+
+  test("of any text there is an id that reads back, or a named error", () => {
+    fc.assert(
+      fc.property(fc.string({ unit: "binary" }), fc.string({ unit: "binary" }), (name, key) => {
+        try {
+          const id = addressId(name, key)
+          assert.deepEqual(parseAddress(id), { name, key })
+          assert.equal(new TextDecoder().decode(actorKey(id)), id)
+        } catch (error) {
+          assert.ok(code("UNKNOWN_ACTOR")(error) || code("BAD_KEY")(error), String(error))
+        }
+      }),
+    )
   })
 
   test("two different addresses never have one id", () => {

@@ -94,7 +94,9 @@ export class AlarmChanges {
     const { alarmsPerActorMax, alarmPayloadCharsMax } = this.#limits
     const at = Math.ceil(typeof when === "number" ? when : this.#now + when.afterMs)
     if (!(at >= 0 && at <= timeMax))
-      throw new RangeError(`an alarm's time must be ms since 1970 or { afterMs }, got ${JSON.stringify(when)}`)
+      throw new RangeError(
+        `an alarm's time must be ms since 1970 or { afterMs }, got ${typeof when === "number" ? when : typeof when}`,
+      )
     const p = payload === undefined ? undefined : capture(payload)
     const chars = p === undefined ? 0 : JSON.stringify(p).length
     if (chars > alarmPayloadCharsMax)
@@ -128,7 +130,8 @@ export class AlarmChanges {
   }
 
   #assertName(name: string, id: string): void {
-    if (!Object.hasOwn(this.#names, name)) throw new TypeError(`there is no alarm ${JSON.stringify(name)}`)
+    if (!Object.hasOwn(this.#names, name))
+      throw new TypeError(`there is no alarm ${typeof name === "string" ? JSON.stringify(name) : typeof name}`)
     if (typeof id !== "string" || id.length > idCharsMax)
       throw new TypeError(`an alarm's id must be a string of at most ${idCharsMax} characters`)
   }

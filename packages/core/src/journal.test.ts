@@ -1,7 +1,7 @@
 import assert from "node:assert/strict"
 import { describe, test } from "node:test"
 import { codec, type Patch } from "@sojourn/protocol"
-import { assertWhole, encodeEntry, encodeSnapshot, readAhead, readBody, type Entry } from "./journal.ts"
+import { assertWhole, encodeEntry, encodeSnapshot, readAhead, readBody, readNeeds, type Entry } from "./journal.ts"
 import type { Body } from "./store.ts"
 import { primitives } from "./testing/alone.ts"
 import { rememberTree, walkTree } from "./tree.ts"
@@ -30,7 +30,72 @@ function bodyOf(entries: readonly (readonly Patch[])[]): Body {
   }
 }
 
+/** Other JSON under a checksum that holds: what another build wrote, and sent in a grant. */
+function resealed(bytes: Uint8Array, change: (json: Record<string, unknown>) => unknown): Uint8Array {
+  const json = JSON.parse(Buffer.from(bytes.subarray(8)).toString()) as Record<string, unknown>
+  const payload = Buffer.from(JSON.stringify(change(json)))
+  const sealed = Buffer.concat([bytes.subarray(0, 8), payload])
+  sealed.writeUInt32BE(primitives.checksum(payload), 4)
+  return sealed
+}
+
 describe("a stored body", () => {
+  // Found by the fuzzer: each of these was a TypeError or a RangeError of whoever read it.
+  test("whose checksum holds and whose form does not is CORRUPT_RECORD, whoever reads it", () => {
+    const body = bodyOf(changes)
+    const snapshot = body.snapshot as Uint8Array
+    const corrupt = { code: "CORRUPT_RECORD" }
+    const forms: ((json: Record<string, unknown>) => unknown)[] = [
+      () => null,
+      () => [],
+      () => 7,
+      (json) => ({ ...json, r: "7" }),
+      (json) => ({ ...json, se: [null] }),
+      (json) => ({ ...json, tail: [{}] }),
+      (json) => ({ ...json, po: [["s"]] }),
+      (json) => ({ ...json, al: {} }),
+      (json) => ({ ...json, rs: "eu-*" }),
+      (json) => ({ ...json, st: 5 }),
+    ]
+    for (const form of forms) {
+      const bad = { ...body, snapshot: resealed(snapshot, form) }
+      assert.throws(() => assertWhole("a/b", bad, 12, primitives), corrupt, String(form))
+      assert.throws(() => readNeeds("a/b", bad, primitives), corrupt, String(form))
+      assert.throws(() => readAhead("a/b", bad.snapshot, primitives), corrupt, String(form))
+      assert.throws(() => readBody("a/b", bad, 12, primitives), corrupt, String(form))
+    }
+    const states: unknown[] = [
+      { v: [1e9], m: { values: { 0: [["typed-array", "Uint8Array"]] }, v: 1 } },
+      { v: [], m: 7 },
+      { v: { prototype: {} } },
+    ]
+    for (const st of states)
+      assert.throws(
+        () =>
+          readAhead(
+            "a/b",
+            resealed(snapshot, (json) => ({ ...json, st })),
+            primitives,
+          ),
+        corrupt,
+      )
+    const entries: ((json: Record<string, unknown>) => unknown)[] = [
+      () => null,
+      (json) => ({ ...json, ev: [["added"]] }),
+      (json) => ({ ...json, s: [{ id: 1 }] }),
+      (json) => ({ ...json, al: [{ at: 5 }] }),
+      (json) => ({ ...json, p: { v: "patches" } }),
+      (json) => ({ ...json, p: { v: [{ op: "add" }] } }),
+      (json) => ({ ...json, p: { v: [{ op: "move", path: ["other"], value: 1 }] } }),
+      (json) => ({ ...json, p: { v: [{ op: "add", path: ["nowhere", "deeper"], value: 1 }] } }),
+      (json) => ({ ...json, p: { v: [{ op: "add", path: ["__proto__", "x"], value: 1 }] } }),
+    ]
+    for (const form of entries) {
+      const bad = { ...body, entries: body.entries.with(0, resealed(body.entries[0] as Uint8Array, form)) }
+      assert.throws(() => readBody("a/b", bad, 12, primitives), corrupt, String(form))
+    }
+  })
+
   test("read ahead of its entries, it is what it is when read whole, and every object of it is known and frozen", () => {
     const body = bodyOf(changes)
     const whole = readBody("a/b", body, 12, primitives)

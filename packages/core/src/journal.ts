@@ -1,5 +1,15 @@
-import { SojournError, applyChanges, codec, type Encoded, type Patch, type WireError } from "@sojourn/protocol"
+import {
+  SojournError,
+  applyChanges,
+  codec,
+  nestsDeeper,
+  type Encoded,
+  type Patch,
+  type WireError,
+} from "@sojourn/protocol"
 import { applyAlarmChanges, type AlarmChange, type Alarms, type StoredAlarm } from "./alarms.ts"
+import { decodeChecked } from "./checked-value.ts"
+import { isEntry, isPatches, isSnapshot } from "./journal-form.ts"
 import type { Primitives } from "./ports.ts"
 import { firstVersion } from "./migrate.ts"
 import type { Needs, Residency } from "./residency.ts"
@@ -100,6 +110,8 @@ export interface Loaded extends Needs {
 }
 
 const header = 8
+/** What an author's refusal brings along (`WireError.data`) is as deep as the author made it. */
+const storedDepthMax = 2_048
 const encoder = new TextEncoder()
 const decoder = new TextDecoder("utf-8", { fatal: true })
 
@@ -126,11 +138,15 @@ function unseal(kind: 1 | 2, bytes: Uint8Array, actor: string, primitives: Primi
   const payload = bytes.subarray(header)
   const sum = new DataView(bytes.buffer, bytes.byteOffset).getUint32(4)
   if (primitives.checksum(payload) !== sum) return corrupt("fails its checksum")
+  let json: unknown
   try {
-    return JSON.parse(decoder.decode(payload))
+    json = JSON.parse(decoder.decode(payload))
   } catch (cause) {
     return corrupt("is not readable", cause)
   }
+  // Deeper than anything that is stored; what comes after recurses.
+  if (payload.length > 2 * storedDepthMax && nestsDeeper(json, storedDepthMax)) return corrupt("nests too deeply")
+  return (kind === 1 ? isEntry : isSnapshot)(json) ? json : corrupt("is not of its form")
 }
 
 /** How needs are stored: nothing where nothing is asked, so that bodies of versions before this field read as what they are. */
@@ -205,6 +221,35 @@ export function mergeSessions(sessions: Map<string, SessionRecord>, entry: Entry
   }
 }
 
+function unreadable(actor: string, cause?: unknown): never {
+  throw new SojournError("CORRUPT_RECORD", `the state of ${actor} cannot be read; its bytes are left as they are`, {
+    details: { actor },
+    cause,
+  })
+}
+
+function decoded(actor: string, value: Encoded): unknown {
+  try {
+    return decodeChecked(value)
+  } catch (cause) {
+    return unreadable(actor, cause)
+  }
+}
+
+function patchesOf(actor: string, value: Encoded): readonly Patch[] {
+  const patches = decoded(actor, value)
+  return isPatches(patches) ? (patches as readonly Patch[]) : unreadable(actor)
+}
+
+/** What was stored is a state that could be stored. */
+function treeOf(actor: string, state: unknown): TreeMemory {
+  try {
+    return rememberTree(state)
+  } catch (cause) {
+    return unreadable(actor, cause)
+  }
+}
+
 /** Throws CORRUPT_RECORD unless `readBody` could read this body to that revision. Builds nothing. */
 export function assertWhole(actor: string, body: Body, revision: number, primitives: Primitives): void {
   let r = body.snapshot === undefined ? 0 : (unseal(2, body.snapshot, actor, primitives) as StoredSnapshot).r
@@ -250,7 +295,7 @@ function readSnapshot(actor: string, snapshot: Uint8Array | undefined, primitive
   loaded.version = stored.sv ?? firstVersion
   loaded.residency = stored.rs
   loaded.revision = stored.r
-  loaded.state = codec.decode(stored.st)
+  loaded.state = decoded(actor, stored.st)
   for (const record of stored.se) loaded.sessions.set(record.id, record)
   for (const entry of stored.tail) loaded.tail.push({ entry, bytes: JSON.stringify(entry).length })
   loaded.positions = stored.po
@@ -261,7 +306,7 @@ function readSnapshot(actor: string, snapshot: Uint8Array | undefined, primitive
 /** The same, with all that can be done before the entries behind it are there. */
 export function readAhead(actor: string, snapshot: Uint8Array, primitives: Primitives): Loaded {
   const loaded = readSnapshot(actor, snapshot, primitives)
-  return { ...loaded, tree: rememberTree(loaded.state) }
+  return { ...loaded, tree: treeOf(actor, loaded.state) }
 }
 
 /**
@@ -275,13 +320,13 @@ export function readBody(actor: string, body: Body, revision: number, primitives
     const entry = unseal(1, bytes, actor, primitives) as Entry
     if (follows(actor, loaded.revision, entry) === loaded.revision) continue
     if (entry.i !== undefined) {
-      loaded.state = codec.decode(entry.i)
+      loaded.state = decoded(actor, entry.i)
       loaded.tree = undefined
       changes = []
       loaded.version = entry.sv ?? firstVersion
       loaded.residency = entry.rs
     }
-    if (entry.p !== undefined) changes.push(codec.decode(entry.p) as readonly Patch[])
+    if (entry.p !== undefined) changes.push(patchesOf(actor, entry.p))
     mergeSessions(loaded.sessions, entry)
     loaded.alarms = applyAlarmChanges(loaded.alarms, entry.al ?? [])
     if (replaysOver(entry)) loaded.tail.push({ entry, bytes: bytes.length })
@@ -292,8 +337,12 @@ export function readBody(actor: string, body: Body, revision: number, primitives
     loaded.journalEntries += 1
   }
   const made = new Set<object>()
-  loaded.state = applyChanges(loaded.state, changes, made)
-  if (loaded.tree) rememberChanges(made, changes, loaded.tree)
+  try {
+    loaded.state = applyChanges(loaded.state, changes, made)
+    if (loaded.tree) rememberChanges(made, changes, loaded.tree)
+  } catch (cause) {
+    unreadable(actor, cause)
+  }
   assertEnds(actor, loaded.revision, revision)
   return loaded
 }

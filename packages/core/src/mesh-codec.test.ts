@@ -100,6 +100,21 @@ function cut(whole: Uint8Array, stream: number, frameBytes: number): Uint8Array[
 }
 
 describe("the mesh codec", () => {
+  // Found by the fuzzer: relaying such a frame to its client was a RangeError.
+  test("a message or link frame that nests too deeply closes the link, whatever is in it", () => {
+    const deep = `${"[".repeat(20_000)}${"]".repeat(20_000)}`
+    const badFrame = { code: "BAD_FRAME" }
+    const link = Buffer.concat([Uint8Array.of(1), Buffer.from(`{"t":"BEAT","at":1,"w":1,"x":${deep}}`)])
+    assert.throws(() => createMeshReader(defaultLimits).read(link), badFrame)
+    const head = Buffer.from(
+      `{"t":"FRAME","relay":1,"dir":"out","frame":{"t":"attached","ch":1,"state":{"v":${deep}}}}`,
+    )
+    const length = Buffer.alloc(4)
+    length.writeUInt32BE(head.length)
+    const message = Buffer.concat([Uint8Array.of(2), length, head])
+    assert.throws(() => createMeshReader(defaultLimits).read(message), badFrame)
+  })
+
   test("gives back a body's parts as they were, a missing snapshot and empty entries included", () => {
     fc.assert(
       fc.property(body, (it) => {

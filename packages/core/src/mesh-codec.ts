@@ -1,3 +1,4 @@
+import { jsonDepthMax, nestsDeeper } from "@sojourn/protocol"
 import type { Limits } from "./limits.ts"
 import { isBulk, type MeshMessage } from "./mesh-messages.ts"
 import { badMesh, parseMeshMessage } from "./mesh-parse.ts"
@@ -110,11 +111,15 @@ export interface MeshReader {
 }
 
 function json(bytes: Uint8Array): unknown {
+  let parsed: unknown
   try {
-    return JSON.parse(decoder.decode(bytes)) as unknown
+    parsed = JSON.parse(decoder.decode(bytes))
   } catch {
     badMesh("a frame whose JSON does not parse")
   }
+  // What is shorter cannot nest so deep. A frame inside a message lies a few levels below it.
+  if (bytes.length > 2 * jsonDepthMax && nestsDeeper(parsed, jsonDepthMax + 8)) badMesh("JSON that nests too deeply")
+  return parsed
 }
 
 /** `inside` is a message without its kind byte; unless it is `ours`, the body is copied, since the pipe may share its buffer. */

@@ -74,6 +74,20 @@ function begin(ends: Ends, bytes: Uint8Array): { blob: Blob; got: Uint8Array[] }
 }
 
 describe("a large body in chunks", () => {
+  // Found by the fuzzer: the whole was a RangeError, and what lay here had no bound.
+  test("a chunk of another length than was announced is refused, although its hash is the announced one", () => {
+    const ends = new Ends()
+    const parts = [new Uint8Array(10), new Uint8Array(11), new Uint8Array(5)]
+    const chunks = parts.map((part) => primitives.digest(part))
+    const blob = { id: primitives.digest(`25 ${chunks.join(" ")}`), bytes: 25, size: 10, chunks }
+    ends.target.expect(actor, "bos", blob, () => assert.fail("it is never whole"))
+    parts.forEach((part, at) => ends.target.chunk(actor, blob.id, at, part))
+    assert.deepEqual(ends.events, ["transfer.chunk-refused"])
+    assert.equal(ends.target.complete(actor, blob.id), undefined)
+    ends.target.chunk(actor, blob.id, 1, new Uint8Array(0))
+    assert.equal(ends.events.length, 2)
+  })
+
   for (const size of [1, 10, 11, 30, 31, 1_000])
     test(`${size} bytes arrive once and whole, a window at a time`, () => {
       const ends = new Ends()

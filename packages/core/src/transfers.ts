@@ -177,7 +177,9 @@ export class Transfers {
     const incoming = this.#in.get(actor)
     if (incoming?.blob.id !== id || incoming.bytes || at >= incoming.blob.chunks.length || incoming.parts[at]) return
     const { primitives, clock, events } = this.#o
-    if (primitives.digest(bytes) !== incoming.blob.chunks[at]) {
+    // Its length too: its hash is of the announcer's choice, and so would be what it takes here.
+    const { size, bytes: whole, chunks } = incoming.blob
+    if (bytes.length !== Math.min(size, whole - at * size) || primitives.digest(bytes) !== chunks[at]) {
       events({ type: "transfer.chunk-refused", actor, from: incoming.from, at })
       incoming.asked.delete(at)
       return
@@ -191,15 +193,15 @@ export class Transfers {
       if (incoming.asked.size * 2 <= this.#window(incoming.blob)) this.#ask(incoming)
       return
     }
-    const whole = new Uint8Array(incoming.blob.bytes)
+    const all = new Uint8Array(whole)
     incoming.parts.forEach((part, i) => {
-      if (part) whole.set(part, i * incoming.blob.size)
+      if (part) all.set(part, i * size)
     })
     incoming.parts.length = 0
-    incoming.bytes = whole
+    incoming.bytes = all
     const { done } = incoming
     incoming.done = undefined
-    done?.(whole)
+    done?.(all)
   }
 
   /** The complete bytes of this blob, if they are here. */

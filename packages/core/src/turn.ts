@@ -1,7 +1,18 @@
-import { SojournError, capture, codec, type CallBody, type Encoded, type Patch } from "@sojourn/protocol"
+import {
+  SojournError,
+  capture,
+  jsonDepthMax,
+  nestsDeeper,
+  type ActorError,
+  type CallBody,
+  type Encoded,
+  type Patch,
+  type WireError,
+} from "@sojourn/protocol"
 import { create } from "mutative"
 import type { ErasedDefinition } from "./actor.ts"
 import { AlarmChanges, type AlarmChange, type AlarmWhen, type Alarms, type StoredAlarm } from "./alarms.ts"
+import { decodeChecked } from "./checked-value.ts"
 import type { Limits } from "./limits.ts"
 import { isServer, type Principal } from "./mesh-messages.ts"
 
@@ -44,7 +55,7 @@ export class Turn {
         "UNKNOWN_ACTION",
         `there is no alarm ${JSON.stringify(alarm.n)}; it was set when there was`,
       )
-    return this.#act(handler, alarm.p === undefined ? [] : [codec.decode(alarm.p)], context)
+    return this.#act(handler, alarm.p === undefined ? [] : [decodeChecked(alarm.p)], context)
   }
 
   /** The action's result, or a promise of it. `context` is what a reader sees; `who` is in it too. Throws what the author throws. */
@@ -79,7 +90,7 @@ export class Turn {
   #validate(call: CallBody, context: object): unknown {
     const action = own(this.#def.actions, call.a)
     if (!action) throw new SojournError("UNKNOWN_ACTION", `there is no action ${JSON.stringify(call.a)}`)
-    const args = codec.decode(call.p)
+    const args = decodeChecked(call.p)
     if (!Array.isArray(args)) throw new SojournError("BAD_INPUT", "a call's arguments must be an array")
     const schema = own(this.#def.input, call.a)
     if (!schema) return this.#act(action, args, context)
@@ -109,12 +120,12 @@ export class Turn {
       signal: this.#controller.signal,
       broadcast: (name: string, payload?: unknown) => {
         if (this.#over) throw new TypeError("broadcast after its turn has ended")
-        if (!own(this.#def.events, name)) throw new TypeError(`there is no event ${JSON.stringify(name)}`)
+        if (!own(this.#def.events, name)) throw new TypeError(`there is no event ${named(name)}`)
         this.#emitted.push([name, capture(payload)])
       },
       moveTo: (pop: string) => {
         if (this.#over) throw new TypeError("moveTo after its turn has ended")
-        if (!this.#pops.has(pop)) throw new RangeError(`there is no POP ${JSON.stringify(pop)} to move to`)
+        if (!this.#pops.has(pop)) throw new RangeError(`there is no POP ${named(pop)} to move to`)
         this.#moveTo = pop
       },
       alarms: {
@@ -138,7 +149,29 @@ export class Turn {
   }
 }
 
+/** What an action passed on from its caller may be anything: a bigint has no JSON, an object with a `toString` of its own no text. */
+export function named(what: unknown): string {
+  return typeof what === "string" ? JSON.stringify(what) : `named by a value of type ${typeof what}`
+}
+
 /** Own properties only: nothing of a prototype is ever an action, a query or an event. */
 export function own<T>(table: Readonly<Record<string, T>> | undefined, name: string): T | undefined {
   return table && Object.hasOwn(table, name) ? table[name] : undefined
+}
+
+/**
+ * An author's refusal as it crosses, stored like any reply: a copy, which shares nothing with the author. Throws where its data is no JSON (a bigint, a
+ * cycle) or nests too deeply to be read again: what cannot be stored must not cost the activation, with every call sent again the same.
+ */
+export function refusalOf({ message, code, data }: ActorError): WireError {
+  const wire = new SojournError("ACTOR_ERROR", message, { ref: code, data }).toWire()
+  let copy: WireError
+  try {
+    copy = JSON.parse(JSON.stringify(wire)) as WireError
+  } catch (cause) {
+    throw new TypeError(`the data of ActorError ${named(code)} is no JSON`, { cause })
+  }
+  if (nestsDeeper(copy))
+    throw new RangeError(`the data of ActorError ${named(code)} nests deeper than ${jsonDepthMax} levels`)
+  return copy
 }

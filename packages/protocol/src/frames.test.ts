@@ -143,6 +143,20 @@ describe("C69 parseClientFrame", () => {
     for (const text of bad) assert.equal(parses(text), "bad", text.slice(0, 80))
   })
 
+  test("a frame that nests so deep that what recurses over it would end the stack is BAD_FRAME, wherever it does", () => {
+    const nested = (levels: number): string => `${"[".repeat(levels)}${"]".repeat(levels)}`
+    for (const text of [
+      nested(100_000),
+      `{"t":${nested(20_000)}}`,
+      `{"t":"ping","n":${nested(20_000)}}`,
+      `{"t":"call","ch":1,"c":1,"a":"x","p":{"v":${nested(2_000)}}}`,
+      `{"t":"call","ch":1,"c":1,"a":"x","p":{"v":1,"m":${'{"a":'.repeat(2_000)}1${"}".repeat(2_000)}}}`,
+    ])
+      assert.equal(parses(text), "bad", text.slice(0, 40))
+    assert.notEqual(parses(`{"t":"call","ch":1,"c":1,"a":"x","p":{"v":${nested(510)}}}`), "bad")
+    assert.equal(parses(`{"t":"call","ch":1,"c":1,"a":"x","p":{"v":${nested(511)}}}`), "bad")
+  })
+
   test("a frame with __proto__ in it changes no prototype", () => {
     parses(
       `{"t":"attach","__proto__":{"polluted":1},"ch":1,"actor":["a","b"],"sid":"s","acked":0,"calls":[{"c":1,"a":"__proto__","p":{"v":{"__proto__":{"polluted":1}}}}]}`,

@@ -1,5 +1,6 @@
 import type { Encoded } from "./codec.ts"
 import { SojournError, type WireError } from "./errors.ts"
+import { jsonDepthMax, nestsDeeper } from "./nesting.ts"
 
 /**
  * The frames of `sojourn.v1` between a client and a gateway: JSON objects in text frames, told apart by `t`. PROTOCOL.md says what each
@@ -243,6 +244,9 @@ export function parseClientFrame(source: string): ClientFrame | undefined {
   } catch {
     bad("a frame must be JSON", source.slice(0, 40))
   }
+  // What is shorter cannot nest so deep.
+  if (source.length > 2 * jsonDepthMax && nestsDeeper(json))
+    bad(`a frame must nest at most ${jsonDepthMax} levels`, source.slice(0, 40))
   return readClientFrame(json)
 }
 

@@ -11,6 +11,7 @@ export { applyChanges, applyPatches } from "./patches.ts"
 export type { Patch } from "./patches.ts"
 
 // The wire between clients and gateways.
+export { jsonDepthMax, nestsDeeper } from "./nesting.ts"
 export { frameLimits, parseClientFrame, readClientFrame } from "./frames.ts"
 export type { AttachBody, CallBody, ClientFrame, MoveReport, QueryBody, Resumed, ServerFrame } from "./frames.ts"
 export { SUBPROTOCOL, TICKET_PREFIX, ticketCharsMax } from "./ticket.ts"

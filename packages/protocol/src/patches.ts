@@ -26,7 +26,7 @@ function copy(node: unknown, path: readonly unknown[]): Container {
 function child(node: Container, key: unknown, path: readonly unknown[]): unknown {
   if (node instanceof Map) return node.get(key)
   if (node instanceof Set) return [...node][Number(key)]
-  if (refused.has(key)) throw new RangeError(`a patch's path names ${String(key)}: ${JSON.stringify(path)}`)
+  if (refused.has(String(key))) throw new RangeError(`a patch's path names ${String(key)}: ${JSON.stringify(path)}`)
   return (node as Record<string, unknown>)[key as string]
 }
 
@@ -72,7 +72,7 @@ function applyLast(node: Exclude<Container, Set<unknown>>, patch: Patch): void {
     else if (patch.op === "remove") node.splice(index, 1)
     else node[index] = patch.value
   } else {
-    if (refused.has(key)) throw new RangeError(`a patch's path names ${String(key)}`)
+    if (refused.has(String(key))) throw new RangeError(`a patch's path names ${String(key)}`)
     if (patch.op === "remove") delete node[key as string]
     else node[key as string] = patch.value
   }

@@ -27,7 +27,11 @@ export function decodeValue(key: Uint8Array, bytes: Uint8Array, what: string): u
   if (version !== formatVersion || buffer.length < headerBytes) throw corrupt(what, "is not of a known format")
   const text = buffer.subarray(headerBytes)
   if (buffer.readUInt32BE(1) !== checksum(key, version, text)) throw corrupt(what, "fails its checksum")
-  return JSON.parse(text.toString())
+  try {
+    return JSON.parse(text.toString())
+  } catch {
+    throw corrupt(what, "is not readable")
+  }
 }
 
 export function decodeRecord(key: Uint8Array, bytes: Uint8Array, actor: string): OwnershipRecord {
