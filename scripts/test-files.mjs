@@ -9,7 +9,7 @@ export function unitTests() {
   const sources = ["packages", "examples"].flatMap((folder) =>
     readdirSync(join(root, folder)).map((name) => join(root, folder, name, "src")),
   )
-  return [...sources, join(root, "spec")].flatMap(filesIn)
+  return [...sources, join(root, "spec"), join(root, "fuzz")].flatMap(filesIn)
 }
 
 /** Tests that start servers and processes. */

@@ -204,9 +204,9 @@ test("no file names a path of the machine that it was written on", () => {
   assert.doesNotMatch("https://example.com/home/page and ./root/file", machinePath)
 })
 
-test("tests lie beside the code, in spec/ or in test/, where npm test finds them", () => {
+test("tests lie beside the code, in spec/, in fuzz/ or in test/, where npm test finds them", () => {
   const found = projectFiles().filter((path) => basename(path).includes(".test."))
-  const where = /^(?:(?:packages|examples)\/[^/]+\/src|spec|test)\/(?:.*\/)?[^/]+\.test\.ts$/
+  const where = /^(?:(?:packages|examples)\/[^/]+\/src|spec|fuzz|test)\/(?:.*\/)?[^/]+\.test\.ts$/
   assert.deepEqual(
     found.filter((path) => !where.test(path)),
     [],
