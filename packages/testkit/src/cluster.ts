@@ -28,6 +28,8 @@ export interface ClusterOptions {
   readonly places?: readonly string[]
   readonly clientRttMs: (pop: string, place: string) => number
   readonly jitterMs?: number
+  /** The proxies see WebSocket messages, for rules. Default false. */
+  readonly messages?: boolean
   /** Default: every POP. */
   readonly homes?: readonly string[]
   /** Default: random. A folder kept across runs needs the same one only as long as tickets are to stay valid. */
@@ -62,6 +64,11 @@ export interface Cluster extends AsyncDisposable {
   kill(pop: string): Promise<void>
   /** Starts a POP that is down, on its folder and port; resolves when it is ready. */
   restart(pop: string): Promise<void>
+  /** SIGTERM, as a deploy sends it; resolves when the process is gone: by itself (0), otherwise, or killed after `stopMsMax` (null). */
+  drain(pop: string): Promise<number | null>
+  /** SIGSTOP: the process stands still, its sockets stay open. SIGCONT: it goes on. */
+  pause(pop: string): void
+  resume(pop: string): void
   /** Stops every POP and frees every port. */
   stop(): Promise<void>
 }
@@ -87,7 +94,7 @@ const portAttempts = 3
 export async function startCluster(options: ClusterOptions): Promise<Cluster> {
   const places = options.places ?? ["client"]
   const secret = options.secret ?? randomBytes(32).toString("base64url")
-  const { jitterMs = 0, startMsMax = 30_000, stopMsMax = 10_000 } = options
+  const { jitterMs = 0, messages = false, startMsMax = 30_000, stopMsMax = 10_000 } = options
   mkdirSync(options.folder, { recursive: true })
 
   const seats = new Map<string, Seat>()
@@ -116,13 +123,13 @@ export async function startCluster(options: ClusterOptions): Promise<Cluster> {
   const pair = (a: string, b: string): string => [a, b].sort().join("\0")
   for (const a of seats.values()) {
     for (const place of places) {
-      const proxy = await createProxy({ rttMs: options.clientRttMs(a.id, place), jitterMs })
+      const proxy = await createProxy({ rttMs: options.clientRttMs(a.id, place), jitterMs, messages })
       clients.set(`${a.id}\0${place}`, proxy)
       a.proxies.push(proxy)
     }
     for (const b of seats.values()) {
       if (a.id >= b.id) continue
-      const proxy = await createProxy({ rttMs: options.meshRttMs(a.id, b.id), jitterMs })
+      const proxy = await createProxy({ rttMs: options.meshRttMs(a.id, b.id), jitterMs, messages })
       mesh.set(pair(a.id, b.id), proxy)
       b.proxies.push(proxy)
     }
@@ -286,6 +293,19 @@ export async function startCluster(options: ClusterOptions): Promise<Cluster> {
       if (seat.child !== undefined) throw new Error(`POP ${pop} is running; kill it first`)
       await launch(seat)
     },
+    async drain(pop) {
+      const seat = seatOf(pop)
+      const { child } = seat
+      if (child === undefined) throw new Error(`POP ${pop} is not running`)
+      seat.expected = true
+      child.kill("SIGTERM")
+      const timer = setTimeout(() => child.kill("SIGKILL"), stopMsMax)
+      await seat.gone
+      clearTimeout(timer)
+      return child.exitCode
+    },
+    pause: (pop) => void seatOf(pop).child?.kill("SIGSTOP"),
+    resume: (pop) => void seatOf(pop).child?.kill("SIGCONT"),
     stop,
     [Symbol.asyncDispose]: stop,
   }

@@ -1,6 +1,8 @@
 // Real POPs on one machine: delaying proxies, processes, round trips from coordinates.
 export { createProxy } from "./proxy.ts"
-export type { Proxy, ProxyOptions, ProxySide, ProxyTarget } from "./proxy.ts"
+export type { Proxy, ProxyEvent, ProxyOptions, ProxySide, ProxyTarget } from "./proxy.ts"
+export type { ProxyAction, ProxyRule, ProxyRuleHandle } from "./proxy-rules.ts"
+export type { ProxyMessage } from "./proxy-messages.ts"
 export { startCluster } from "./cluster.ts"
 export type { Cluster, ClusterOptions } from "./cluster.ts"
 export { servePop } from "./cluster-pop.ts"

@@ -1,4 +1,6 @@
 import { createServer, connect, type AddressInfo, type Server, type Socket } from "node:net"
+import { MessageCutter, type Piece } from "./proxy-messages.ts"
+import { checkRule, ProxyRules, type ProxyAction, type ProxyRule, type ProxyRuleHandle } from "./proxy-rules.ts"
 
 /**
  * A TCP proxy on loopback that stands for a long line: bytes arrive half an RTT after they were sent, in order, however many are under
@@ -6,8 +8,8 @@ import { createServer, connect, type AddressInfo, type Server, type Socket } fro
  *
  * What it models: propagation delay each way, TCP's handshake (the first byte of a connection waits one RTT more), jitter without
  * reordering, back-pressure (a reader that stops reading stops the writer, `bytesMax` under way at most), resets, and lines that go
- * silent. What it does not: bandwidth, loss with its slow start, and the handshake's refusal (a connection is accepted, then reset, when
- * there is nobody behind the proxy).
+ * silent; and what rules do to what passes (`proxy-rules.ts`), a narrow line among it. What it does not: loss with its slow start, and the
+ * handshake's refusal (a connection is accepted, then reset, when there is nobody behind the proxy).
  *
  * Timers of Node count whole milliseconds; bytes leave at the timer nearest to their time, so a direction is less than a millisecond
  * early or late on an idle machine and right on average, and the errors of several do not add up: each byte's time is absolute.
@@ -25,6 +27,20 @@ export interface ProxyOptions {
   readonly bytesMax?: number
   /** Source of jitter, in [0, 1). Default Math.random. */
   readonly random?: () => number
+  /** WebSocket messages are seen as such, so that rules can match, drop and duplicate them; each then passes whole. Default false: bytes. */
+  readonly messages?: boolean
+  /** Each event as it happens. Must not throw. */
+  readonly onEvent?: (event: ProxyEvent) => void
+}
+
+/** What was done to connections, and by rules to what passes on them. */
+export interface ProxyEvent {
+  /** Ms on the clock of `performance.now()`. */
+  readonly at: number
+  readonly what: "open" | "close" | "refused" | "hold" | "release" | "strand" | ProxyAction
+  readonly side?: ProxySide
+  /** Of what a rule acted on. */
+  readonly bytes?: number
 }
 
 export interface ProxyTarget {
@@ -58,6 +74,10 @@ export interface Proxy extends AsyncDisposable {
    * New ones work. For good: `release` does not bring them back.
    */
   strand(): void
+  /** Until it is removed. Throws a RangeError or TypeError naming what is wrong with it. */
+  addRule(rule: ProxyRule): ProxyRuleHandle
+  /** The last thousand, oldest first. */
+  readonly events: readonly ProxyEvent[]
   /** Stops listening and resets what is open. Resolves when the port is free. */
   close(): Promise<void>
 }
@@ -66,6 +86,7 @@ const END = Symbol("end")
 const RESET = Symbol("reset")
 type Item = Buffer | typeof END | typeof RESET
 
+const eventsMax = 1_000
 /** Bytes leave when their time is at most this far away. */
 const grainMs = 0.75
 /** What a timer of Node, which counts whole milliseconds and never fires early, is late by on average, with the way to the next process. */
@@ -76,6 +97,8 @@ interface Settings {
   jitterMs: number
   readonly bytesMax: number
   readonly random: () => number
+  readonly rules: ProxyRules
+  readonly messages: boolean
 }
 
 /** One direction of one connection: a queue ordered by the time at which each chunk arrives at the other end. */
@@ -91,25 +114,36 @@ class Line {
   #held = false
   #blocked = false
   #closed = false
+  /** What comes from now on goes nowhere; what is under way arrives. */
+  #deaf = false
+  readonly #side: "up" | "down"
+  readonly #cutter: MessageCutter | undefined
+  readonly #cut: () => void
 
   constructor(
-    from: Socket,
-    to: Socket,
+    side: "up" | "down",
+    [from, to]: readonly [from: Socket, to: Socket],
     settings: Settings,
     opensAt: number,
     held: boolean,
-    count: (n: number) => void,
+    on: { readonly bytes: (n: number) => void; readonly cut: () => void },
   ) {
+    this.#side = side
     this.#from = from
     this.#to = to
     this.#settings = settings
     this.#lastDue = opensAt
+    this.#cutter = settings.messages ? new MessageCutter(side) : undefined
+    this.#cut = on.cut
     if (held) this.hold()
     from.on("data", (chunk) => {
-      count(chunk.length)
-      this.#push(chunk)
+      on.bytes(chunk.length)
+      for (const piece of this.#cutter?.take(chunk) ?? [{ bytes: chunk }]) this.#judge(piece)
     })
-    from.on("end", () => this.#push(END))
+    from.on("end", () => {
+      for (const piece of this.#cutter?.end() ?? []) this.#judge(piece)
+      this.#push(END)
+    })
     from.on("error", () => this.#push(RESET))
     to.on("drain", () => {
       this.#blocked = false
@@ -117,11 +151,19 @@ class Line {
     })
   }
 
-  #push(item: Item): void {
-    if (this.#closed) return
+  #judge(piece: Piece): void {
+    if (this.#closed || this.#deaf) return
+    const { copies, laterMs, busyMs, fate } = this.#settings.rules.judge(this.#side, piece)
+    if (fate === "cut") this.#cut()
+    else if (fate === "half-open") this.vanish()
+    else for (let i = 0; i < copies; i++) this.#push(piece.bytes, laterMs, busyMs)
+  }
+
+  #push(item: Item, laterMs = 0, busyMs = 0): void {
+    if (this.#closed || this.#deaf) return
     const { delayMs, jitterMs, random, bytesMax } = this.#settings
-    const now = performance.now()
-    const due = Math.max(this.#lastDue, now + delayMs + (jitterMs > 0 ? (random() * jitterMs) / 2 : 0))
+    const arrives = performance.now() + delayMs + (jitterMs > 0 ? (random() * jitterMs) / 2 : 0)
+    const due = Math.max(this.#lastDue, arrives + laterMs) + busyMs
     this.#lastDue = due
     this.#items.push({ due, item })
     if (typeof item !== "symbol") this.#bytes += item.length
@@ -176,6 +218,14 @@ class Line {
     this.#items.length = 0
     clearTimeout(this.#timer)
   }
+
+  /** Whatever comes from now on is read, and goes nowhere. */
+  vanish(): void {
+    this.#deaf = true
+    this.#from.resume()
+    // Who ends its own side has given up and learns nothing by it.
+    for (const socket of [this.#from, this.#to]) socket.on("end", () => socket.destroy())
+  }
 }
 
 interface Connection {
@@ -190,6 +240,14 @@ export async function createProxy(options: ProxyOptions): Promise<Proxy> {
     ...delays(options.rttMs, options.jitterMs ?? 0),
     bytesMax: options.bytesMax ?? 33_554_432,
     random: options.random ?? Math.random,
+    rules: new ProxyRules((what, side, bytes) => log({ what, side, bytes })),
+    messages: options.messages ?? false,
+  }
+  const events: ProxyEvent[] = []
+  const log = (event: Omit<ProxyEvent, "at">): void => {
+    const noted = { at: performance.now(), ...event }
+    if (events.push(noted) > 2 * eventsMax) events.splice(0, eventsMax)
+    options.onEvent?.(noted)
   }
   let target = options.target
   let rttMs = options.rttMs
@@ -200,23 +258,23 @@ export async function createProxy(options: ProxyOptions): Promise<Proxy> {
 
   const open = (near: Socket): void => {
     if (target === undefined) {
+      log({ what: "refused" })
       near.on("error", () => undefined)
       near.resetAndDestroy()
       return
     }
     const far = connect({ ...target, noDelay: true, allowHalfOpen: true })
     const opensAt = settings.delayMs === 0 ? 0 : performance.now() + settings.delayMs * 3
-    const up = new Line(near, far, settings, opensAt, held.up, (n) => (counts.up += n))
-    const down = new Line(far, near, settings, 0, held.down, (n) => (counts.down += n))
+    const cut = (): void => connection.reset()
+    const up = new Line("up", [near, far], settings, opensAt, held.up, { bytes: (n) => (counts.up += n), cut })
+    const down = new Line("down", [far, near], settings, 0, held.down, { bytes: (n) => (counts.down += n), cut })
     const connection: Connection = {
       up,
       down,
       strand() {
-        for (const line of [up, down]) line.close()
-        for (const socket of [near, far]) {
-          socket.resume()
-          // Who ends its own side has given up and learns nothing by it.
-          socket.on("end", () => socket.destroy())
+        for (const line of [up, down]) {
+          line.close()
+          line.vanish()
         }
       },
       reset() {
@@ -227,12 +285,14 @@ export async function createProxy(options: ProxyOptions): Promise<Proxy> {
     }
     connections.add(connection)
     counts.opened += 1
+    log({ what: "open" })
     let open = 2
     const closed = (): void => {
       open -= 1
       if (open > 0) return
       for (const line of [up, down]) line.close()
       connections.delete(connection)
+      log({ what: "close" })
     }
     for (const socket of [near, far]) socket.once("close", closed)
   }
@@ -274,15 +334,18 @@ export async function createProxy(options: ProxyOptions): Promise<Proxy> {
       target = next
     },
     cut() {
+      log({ what: "cut", side: "both" })
       for (const connection of connections) connection.reset()
     },
     hold(side = "both") {
+      log({ what: "hold", side })
       for (const one of sidesOf(side)) {
         held[one] = true
         for (const connection of connections) connection[one].hold()
       }
     },
     release() {
+      log({ what: "release", side: "both" })
       held.up = held.down = false
       for (const connection of connections) {
         connection.up.release()
@@ -291,7 +354,15 @@ export async function createProxy(options: ProxyOptions): Promise<Proxy> {
       for (const later of waiting) later()
     },
     strand() {
+      log({ what: "strand", side: "both" })
       for (const connection of connections) connection.strand()
+    },
+    addRule(rule) {
+      checkRule(rule, settings.messages)
+      return settings.rules.add(rule)
+    },
+    get events() {
+      return events.slice(-eventsMax)
     },
     close() {
       closing ??= new Promise<void>((resolve) => {
