@@ -26,8 +26,19 @@ const cart = {
   events: {} as { added: { readonly payload?: { sku: string; n: number } }; emptied: ReturnType<typeof event<void>> },
 }
 const bare = { state: () => 0 }
+/** As `actor` types a definition without queries. Pins a defect: an app with such an actor was no app to a client. */
+interface Silent {
+  readonly state: () => number
+  readonly actions: { readonly set: (c: Context<number>, to: number) => void }
+  readonly queries?: Readonly<Record<string, (c: Context<unknown>, ...args: never[]) => unknown>>
+}
 interface App {
-  readonly actors: { readonly cart: typeof cart; readonly bare: typeof bare; readonly on: typeof bare }
+  readonly actors: {
+    readonly cart: typeof cart
+    readonly bare: typeof bare
+    readonly on: typeof bare
+    readonly silent: Silent
+  }
 }
 type Same<A, B> = (<T>() => T extends A ? 1 : 2) extends <T>() => T extends B ? 1 : 2 ? true : false
 const same = <A, B>(..._: Same<A, B> extends true ? [] : ["the types differ"]): void => {}
@@ -50,6 +61,9 @@ export async function typed(client: Client<App>): Promise<void> {
   same<ReturnType<typeof handle.query.total>, Promise<number>>()
   // @ts-expect-error an action is no query
   await handle.query.add("book")
+
+  const silent = client.silent.get("alice")
+  same<Parameters<typeof silent.set>, [to: number]>()
 
   // A member keeps its own meaning; the action of its name is reached through call.
   same<ReturnType<typeof handle.close>, void>()

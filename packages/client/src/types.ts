@@ -6,7 +6,7 @@ import type { ClientLimits } from "./limits.ts"
  * Contexts are `any` here because the client never sees one.
  */
 // eslint-disable-next-line @typescript-eslint/no-explicit-any
-type AnyFunction = (c: any, ...args: any[]) => any
+type AnyFunction = (c: any, ...args: never[]) => any
 type Functions = Readonly<Record<string, AnyFunction>>
 
 export interface ActorShape {
