@@ -33,7 +33,7 @@ servePop(async (config) => {
     if (what === "throw") throw Object.assign(new Error("not that"), { code: "NOT_THAT" })
     return { at: config.id, what }
   }
-  return { close: async () => { server.close() }, answer }
+  return { close: () => (config.options?.stuck ? new Promise(() => {}) : Promise.resolve(server.close())), answer }
 })
 `,
 )
@@ -99,6 +99,35 @@ describe("startCluster", () => {
     })
     // A pair's line leads to the POP that sorts higher: the lower one dials.
     assert.equal((await ask(cluster.meshProxy("fra", "bos").port, "x")).split(" ")[0], String(cluster.pid("fra")))
+  })
+
+  test("a POP is drained by SIGTERM: its process ends by itself, or is killed when it takes too long", async () => {
+    await using cluster = await startCluster(optionsFor())
+    assert.equal(await cluster.drain("bos"), 0)
+    assert.equal(cluster.running("bos"), false)
+    await assert.rejects(cluster.drain("bos"), /POP bos is not running/)
+    await cluster.restart("bos")
+    await ask(clientPort(cluster, "bos"), "x")
+    await using stuck = await startCluster(optionsFor({ options: { stuck: true }, stopMsMax: 200 }))
+    assert.equal(await stuck.drain("bos"), null)
+  })
+
+  test("a POP that is paused answers nothing and keeps its sockets, and answers when it is resumed", async () => {
+    await using cluster = await startCluster(optionsFor())
+    const socket = await dial(clientPort(cluster, "bos"))
+    socket.write("x")
+    await once(socket, "data")
+    cluster.pause("bos")
+    let heard = 0
+    for (const event of ["data", "close"]) socket.on(event, () => (heard += 1))
+    socket.write("y")
+    // Three times the way there and back, and a whole process in between.
+    for (let i = 0; i < 3; i++) await ask(clientPort(cluster, "fra"), "x")
+    assert.equal(heard, 0)
+    const answered = once(socket, "data")
+    cluster.resume("bos")
+    assert.match(String(((await answered) as [Buffer])[0]), /y$/)
+    socket.destroy()
   })
 
   test("a killed POP resets its clients, and comes back at the same place", async () => {
