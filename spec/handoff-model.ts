@@ -81,8 +81,10 @@ const recordBytes = 5
 const [ON, PE, PF, PBODY] = [0, 1, 2, 3]
 const processBytes = 4
 
-const steps = [
+/** What can happen, by the number that `next` gives it. */
+export const steps = [
   "claim",
+  "late claim",
   "end",
   "commit",
   "refused",
@@ -97,7 +99,7 @@ const steps = [
   "lose",
   "broken rule",
 ] as const
-type StepName = (typeof steps)[number]
+export type StepName = (typeof steps)[number]
 const stepOf = Object.fromEntries(steps.map((name, i) => [name, i])) as Record<StepName, number>
 
 const broken = [
@@ -340,6 +342,13 @@ export function handoffModel(bounds: HandoffBounds, mutant?: HandoffMutant): Han
         emit(stepOf.announce, p, 0, 0)
       }
 
+      // Of a process that is gone, or that hears no answer and does something else by now.
+      if ((processes[p] as number) > 0 && owner && f < fenceMax && mutant !== "claim-shares-fence") {
+        t.set(s)
+        put(t, p, OWNED, e, 0, f + 1, byte(s, r + BODY))
+        emit(stepOf["late claim"], p, 0, 0)
+      }
+
       for (let to = 0; to < pops; to++) {
         if (to === p) continue
         if (owner && e < epochMax) {
@@ -398,13 +407,16 @@ export function handoffModel(bounds: HandoffBounds, mutant?: HandoffMutant): Han
             }
           } else {
             const meetsOwner = owner && mutant !== "M5"
-            const idle = (procs[p] as number[]).map((q, at) => [q, at] as const).filter(([q]) => s[q + ON] === 0)
-            for (const [q, at] of [[-1, -1] as const, ...(fenceMax > 0 ? idle : [])]) {
+            const own = procs[p] as number[]
+            // Without an activation; with one of each process; and with one that is gone when it happens.
+            for (let at = -1; at <= (own.length > 0 ? own.length : -1); at++) {
+              const q = own[at]
+              if (q !== undefined && s[q + ON] !== 0) continue
               t.set(s)
               if (meetsOwner) t[brokenAt] = 4
               else if (byte(s, installedAt + epoch) !== 0) t[brokenAt] = 3
-              put(t, p, OWNED, epoch, 0, q < 0 ? 0 : 1, grant - 1)
-              if (q >= 0) activate(t, p, q)
+              put(t, p, OWNED, epoch, 0, at < 0 ? 0 : 1, grant - 1)
+              if (q !== undefined) activate(t, p, q)
               t[installedAt + epoch] = 1
               t[confirmAt + epoch] = p + 1
               announce(t, p)
@@ -469,9 +481,18 @@ export function handoffModel(bounds: HandoffBounds, mutant?: HandoffMutant): Han
     const home0 = (p: number): string => (p === home ? "the home" : `POP ${p}`)
     const process = (p: number, q: number): string =>
       (processes[p] as number) > 1 ? `${home0(p)}, process ${q}` : home0(p)
+    const activated = (p: number, which: number): string => {
+      const n = processes[p] as number
+      if (which === 0) return ""
+      return which > n
+        ? ", with an activation that is gone"
+        : `, with an activation${n > 1 ? ` of process ${which - 1}` : ""}`
+    }
     switch (steps[step] as StepName) {
       case "claim":
         return `${process(a, b)}: claims`
+      case "late claim":
+        return `${home0(a)}: a claim is done whose process hears nothing of it`
       case "end":
         return `${process(a, b)}: its activation ends`
       case "commit":
@@ -487,7 +508,7 @@ export function handoffModel(bounds: HandoffBounds, mutant?: HandoffMutant): Han
       case "resend":
         return `${home0(a)}: sends the grant of epoch ${c} to ${home0(b)} again`
       case "install":
-        return `${home0(a)}: installs epoch ${c}${b > 0 ? `, with an activation${(processes[a] as number) > 1 ? ` of process ${b - 1}` : ""}` : ""}`
+        return `${home0(a)}: installs epoch ${c}${activated(a, b)}`
       case "ignore":
         return `${home0(a)}: has epoch ${c} already, and confirms it again`
       case "confirm":
