@@ -599,7 +599,7 @@ export class Activation {
         this.ring()
       },
       (error) => {
-        this.#alarmFailed(alarm, error)
+        this.#alarmGivenUp(alarm, error)
       },
     )
   }
@@ -614,13 +614,15 @@ export class Activation {
     })
   }
 
-  /** `ended` is told how the turn came out, `gone` that it did not end and the activation is about to be dropped. */
+  /** `ended` is told how the turn came out, `late` instead that it did not end in its time; the activation is to be dropped then. */
   #runTurn(
     turn: Turn,
     what: string,
     run: () => unknown,
     ended: (outcome: Outcome) => void,
-    gone?: (error: SojournError) => void,
+    late: (error: SojournError) => void = (error) => {
+      this.drop(error)
+    },
   ): void {
     this.#running = turn
     const finish = (outcome: Outcome): void => {
@@ -641,12 +643,12 @@ export class Activation {
     }
     const { clock, limits } = this.#ports
     const undo = clock.after(limits.turnMsMax, () => {
-      const late = new SojournError(
-        "UNKNOWN_OUTCOME",
-        `the turn ${what} of ${this.#id} did not end within limits.turnMsMax (${limits.turnMsMax} ms)`,
+      late(
+        new SojournError(
+          "UNKNOWN_OUTCOME",
+          `the turn ${what} of ${this.#id} did not end within limits.turnMsMax (${limits.turnMsMax} ms)`,
+        ),
       )
-      gone?.(late)
-      this.drop(late)
     })
     const settled = (outcome: Outcome): void => {
       undo()
@@ -737,11 +739,32 @@ export class Activation {
         this.drop(error instanceof SojournError ? error : new SojournError("BAD_STATE", undefined, { cause: error }))
         return
       }
-      const al = [postponed(alarm, head.t, this.#ports.limits)]
-      const entry: Entry = { ...head, al }
-      this.#setAlarms(applyAlarmChanges(this.#alarms, al))
-      this.#append(entry)
+      this.#putOff(alarm)
     }
+  }
+
+  /**
+   * A handler that does not end is put off like one that fails: run again at once, it would keep every call from its turn for ever. Then the
+   * activation goes, for it does not know what the handler still does.
+   */
+  #alarmGivenUp(alarm: StoredAlarm, error: SojournError): void {
+    this.#alarmFailed(alarm, error)
+    this.#running?.abort(error)
+    this.#running = undefined
+    this.#closed = true
+    this.#putOff(alarm)
+    this.#gate.holdWrite(this.#revision, () => {
+      this.drop(error)
+    })
+    this.#pump()
+  }
+
+  #putOff(alarm: StoredAlarm): void {
+    const { clock, chance, limits } = this.#ports
+    const now = clock.now()
+    const al = [postponed(alarm, now, limits, chance.random())]
+    this.#setAlarms(applyAlarmChanges(this.#alarms, al))
+    this.#append({ r: this.#revision + 1, t: now, al })
   }
 
   #alarmFailed(alarm: StoredAlarm, error: unknown): void {

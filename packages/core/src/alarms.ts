@@ -61,10 +61,13 @@ export function alarmChars(alarms: Alarms): number {
   return chars
 }
 
-/** What an alarm becomes when its handler failed: the same, later. */
-export function postponed(alarm: StoredAlarm, now: number, limits: Limits): StoredAlarm {
+/**
+ * What an alarm becomes when its handler failed: the same, later. `random`: uniform in [0, 1); the pause is up to a quarter longer by it, so
+ * that two handlers that wait for each other's actor do not meet again in step for ever.
+ */
+export function postponed(alarm: StoredAlarm, now: number, limits: Limits, random: number): StoredAlarm {
   const k = (alarm.k ?? 0) + 1
-  return { ...alarm, k, at: Math.min(now + retryMs(k, limits), timeMax) }
+  return { ...alarm, k, at: Math.min(now + Math.ceil(retryMs(k, limits) * (1 + random / 4)), timeMax) }
 }
 
 /** Pause after the `failures`-th failure in a row. */
