@@ -4,6 +4,7 @@ import { definitionOf, type App } from "./actor.ts"
 import { homeOf, parseAddress } from "./address.ts"
 import { AlarmClock } from "./alarm-clock.ts"
 import { Beliefs } from "./beliefs.ts"
+import { Doubts } from "./doubts.ts"
 import { HostAttach, waitingFramesMax, type AttachRequest, type SessionFrame } from "./attach.ts"
 import { restState, step, type Ask, type HandEffect, type HandInput, type Pull } from "./handoff.ts"
 import { assertWhole, readAhead, readBody, readNeeds, type Loaded } from "./journal.ts"
@@ -68,6 +69,7 @@ export class Host {
   readonly #beliefs: Beliefs
   readonly #relays: Relays
   readonly #grants: Resend
+  readonly #doubts: Doubts
   readonly #announcements: Resend
   readonly #offers: Offers
   readonly #transfers: Transfers
@@ -87,6 +89,7 @@ export class Host {
     this.#grants = new Resend(clock, limits, (actor, { to }) => {
       this.#regrant(actor, to)
     })
+    this.#doubts = new Doubts(clock, limits, (actor) => this.#wasSealed(actor))
     this.#relays = new Relays({
       limits,
       tickets: options.tickets,
@@ -490,6 +493,7 @@ export class Host {
           },
           (cause: unknown) => {
             const error = this.#storeError(slot.id, cause)
+            if (error.outcome !== "not-executed") this.#doubts.add(slot.id)
             this.#endActivation(slot)
             this.#endLocal(slot, error)
             failed(error)
@@ -511,7 +515,9 @@ export class Host {
           },
           (cause: unknown) => {
             slot.answering--
-            this.#tellRefused(slot, effect.pull, this.#storeError(slot.id, cause).toWire())
+            const error = this.#storeError(slot.id, cause)
+            if (error.outcome !== "not-executed") this.#doubts.add(slot.id)
+            this.#tellRefused(slot, effect.pull, error.toWire())
             this.#giveBack(slot)
           },
         )
@@ -780,7 +786,7 @@ export class Host {
   #endActivation(slot: Slot): void {
     const { activation } = slot
     slot.activation = undefined
-    slot.precopy = undefined
+    slot.precopies.clear()
     if (activation) slot.left = activation.revision
     this.#residents.remove(slot)
     activation?.drop(new SojournError("SLEPT"))
@@ -1030,18 +1036,19 @@ export class Host {
 
   /** The copy that the origin of this PULL holds, if it is the snapshot that is stored here. */
   #aheadOf(slot: Slot, { have, origin }: Pull): Precopy | undefined {
-    const { precopy, activation } = slot
-    if (precopy?.id === undefined || precopy.id !== have || precopy.to !== origin) return undefined
+    const { precopies, activation } = slot
+    const precopy = precopies.get(origin)
+    if (precopy?.id === undefined || precopy.id !== have) return undefined
     if (precopy.activation !== activation || activation.snapshotRevision !== precopy.revision) return undefined
     return precopy
   }
 
   #precopies(slot: Slot, pull: Pull): boolean {
     const { precopyBytesMin, precopyRoundsMax } = this.#o.limits
-    const { activation, precopy } = slot
+    const { activation } = slot
     if (!activation || activation.bodyBytes < precopyBytesMin || this.#aheadOf(slot, pull)) return false
-    if (precopy?.activation === activation && precopy.to === pull.origin && precopy.rounds >= precopyRoundsMax)
-      return false
+    const precopy = slot.precopies.get(pull.origin)
+    if (precopy?.activation === activation && precopy.rounds >= precopyRoundsMax) return false
     // Nobody but the traveller is here: there is no pause to keep short, and one trip is faster than two.
     for (const att of slot.attached.values()) if (att.open && att.sid !== pull.session) return true
     return this.#offers.to(slot.id) === pull.origin
@@ -1050,27 +1057,29 @@ export class Host {
   #precopy(slot: Slot, pull: Pull): void {
     const { activation } = slot
     if (!activation) return
-    const before = slot.precopy?.activation === activation && slot.precopy.to === pull.origin ? slot.precopy : undefined
+    const { precopies } = slot
+    const known = precopies.get(pull.origin)
+    const before = known?.activation === activation ? known : undefined
     // It is being written: the PULL's repetition asks for nothing new.
     if (before && before.id === undefined) return
     const { origin: to, nonce } = pull
     const announce = (bytes: Uint8Array, revision: number, rounds: number): void => {
       const blob = this.#transfers.blob(bytes)
-      slot.precopy = { to, activation, id: blob.id, revision, bytes: bytes.length, rounds }
+      precopies.set(to, { activation, id: blob.id, revision, bytes: bytes.length, rounds })
       const { epoch } = activation
       if (this.#o.send(to, { t: "PRECOPY", actor: slot.id, nonce, e: epoch, v: revision, blob }))
         this.#transfers.push(slot.id, to, blob, bytes)
       this.#event("actor.copied-ahead", slot.id, { to, bytes: bytes.length, revision })
     }
     const rounds = (before?.rounds ?? 0) + 1
-    slot.precopy = { to, activation, id: undefined, revision: -1, bytes: 0, rounds }
+    precopies.set(to, { activation, id: undefined, revision: -1, bytes: 0, rounds })
     activation.snapshot().then(
       ({ bytes, revision }) => {
         if (slot.activation === activation) announce(bytes, revision, rounds)
       },
       () => {
         // The activation has ended, and whoever asked asks again.
-        if (slot.precopy?.activation === activation) slot.precopy = undefined
+        if (precopies.get(to)?.activation === activation) precopies.delete(to)
       },
     )
   }
@@ -1168,6 +1177,19 @@ export class Host {
       }
     }
     this.#input(slot, { type: "grant", from, e: m.e })
+  }
+
+  /** Whether the actor is sealed by now; then its GRANT is said like any that was not confirmed. */
+  async #wasSealed(actor: string): Promise<boolean> {
+    try {
+      const record = await this.#o.store.peek(actor)
+      if (record?.k !== "GRANTED" || this.#stopped) return false
+      this.#grants.add(actor, { to: record.to, e: record.e })
+      return true
+    } catch (error) {
+      this.#event("store.failed", actor, { error })
+      return false
+    }
   }
 
   /** Sends an unconfirmed GRANT again, if it still is one. */
@@ -1403,6 +1425,7 @@ export class Host {
       this.#event("store.failed", undefined, { error })
     })
     this.#grants.stop()
+    this.#doubts.stop()
     this.#announcements.stop()
     this.#offers.stop()
     this.#transfers.stop()

@@ -22,8 +22,8 @@ export interface Slot {
   activation: Activation | undefined
   /** The grant that `install` is to write. */
   incoming: Incoming | undefined
-  /** The copy that this owner sent ahead. */
-  precopy: Precopy | undefined
+  /** The copies that this owner sent ahead, by the POP they went to: several may ask at once, and each gets on. */
+  readonly precopies: Map<string, Precopy>
   /** The copy that came ahead here, read. */
   base: Base | undefined
   /** What the last seal gave: sent by the `grant` effect. `base`: the copy that is already at the other POP, and is not in the body. */
@@ -40,7 +40,6 @@ export interface Slot {
 
 /** A copy sent ahead: good for a grant as long as the stored snapshot is this one. */
 export interface Precopy {
-  readonly to: string
   readonly activation: Activation
   /** Blob of the snapshot; undefined while it is being written. */
   readonly id: string | undefined
@@ -95,7 +94,7 @@ export function newSlot(
     stepping: false,
     activation: undefined,
     incoming: undefined,
-    precopy: undefined,
+    precopies: new Map(),
     base: undefined,
     sealed: undefined,
     attached: new Map(),

@@ -115,6 +115,28 @@ describe("a large body in chunks", () => {
     assert.deepEqual(ends.take(), [])
   })
 
+  test("two POPs that ask for one actor's body in turn both get on, until the actor has gone", () => {
+    const ends = new Ends()
+    const bodies = { nrt: bytesOf(200), fra: bytesOf(150) }
+    const got = { nrt: new Set<number>(), fra: new Set<number>() }
+    const blobs = { nrt: ends.source.blob(bodies.nrt), fra: ends.source.blob(bodies.fra) }
+    const take = (): void => {
+      for (const { to, message } of ends.take()) if (message.t === "CHUNK") got[to as "nrt" | "fra"].add(message.at)
+    }
+    for (const to of ["nrt", "fra"] as const) ends.source.push(actor, to, blobs[to], bodies[to])
+    take()
+    for (let i = 3; i < 20; i++)
+      for (const to of ["nrt", "fra"] as const) {
+        if (i < blobs[to].chunks.length) ends.source.fetch(to, actor, blobs[to].id, [i])
+        take()
+      }
+    assert.equal(got.nrt.size, 20)
+    assert.equal(got.fra.size, 15)
+    ends.source.sent(actor)
+    for (const to of ["nrt", "fra"] as const) ends.source.fetch(to, actor, blobs[to].id, [0])
+    assert.deepEqual(ends.take(), [])
+  })
+
   test("announced again when it is complete, it is there at once", () => {
     const ends = new Ends({ chunkWindowBytes: 1_000 })
     const bytes = bytesOf(95)

@@ -51,6 +51,7 @@ export const fetchMax = 64
 export class Transfers {
   readonly #o: TransferPorts
   readonly #in = new Map<string, Incoming>()
+  /** By actor and POP: what one POP asks for does not end what another one is being sent. */
   readonly #out = new Map<string, Outgoing>()
   #inBytes = 0
   #outBytes = 0
@@ -72,37 +73,39 @@ export class Transfers {
 
   /** Keeps the bytes for `to`, and sends the first window of them unless they are on their way already. The announcement goes first. */
   push(actor: string, to: string, blob: Blob, bytes: Uint8Array): void {
-    const known = this.#out.get(actor)
-    if (known?.blob.id === blob.id && known.to === to) return
+    if (this.#out.get(outKey(actor, to))?.blob.id === blob.id) return
     this.#keep(actor, { to, blob, bytes })
     for (let i = 0; i < Math.min(this.#window(blob), blob.chunks.length); i++)
       if (!this.#sendChunk(actor, to, blob, bytes, i)) return
   }
 
-  /** The peer has what it was sent, or wants it no more. */
+  /** The actor has gone: nobody needs a copy from here. */
   sent(actor: string): void {
-    const known = this.#out.get(actor)
-    if (!known) return
-    this.#out.delete(actor)
-    this.#outBytes -= known.bytes.length
+    for (const [key, out] of this.#out) if (key === outKey(actor, out.to)) this.#drop(key)
+  }
+
+  #drop(key: string): void {
+    this.#outBytes -= this.#out.get(key)?.bytes.length ?? 0
+    this.#out.delete(key)
   }
 
   fetch(from: string, actor: string, id: string, missing: readonly number[]): void {
     const serve = (out: Outgoing | undefined): void => {
-      if (out?.blob.id !== id || out.to !== from) return
+      if (out?.blob.id !== id) return
       for (const i of missing.slice(0, fetchMax))
         if (i >= out.blob.chunks.length || !this.#sendChunk(actor, from, out.blob, out.bytes, i)) return
     }
-    const known = this.#out.get(actor)
+    const key = outKey(actor, from)
+    const known = this.#out.get(key)
     if (known) {
       serve(known)
       return
     }
     this.#o.again(actor, from).then(
       (bytes) => {
-        if (bytes === undefined || this.#out.has(actor)) return
+        if (bytes === undefined || this.#out.has(key)) return
         this.#keep(actor, { to: from, blob: this.blob(bytes), bytes })
-        serve(this.#out.get(actor))
+        serve(this.#out.get(key))
       },
       (error: unknown) => {
         this.#o.events({ type: "store.failed", actor, error })
@@ -115,12 +118,13 @@ export class Transfers {
   }
 
   #keep(actor: string, out: Outgoing): void {
-    this.sent(actor)
-    this.#out.set(actor, out)
+    const key = outKey(actor, out.to)
+    this.#drop(key)
+    this.#out.set(key, out)
     this.#outBytes += out.bytes.length
     for (const oldest of this.#out.keys()) {
-      if (this.#outBytes <= this.#o.limits.stagedBytesMax || oldest === actor) break
-      this.sent(oldest)
+      if (this.#outBytes <= this.#o.limits.stagedBytesMax || oldest === key) break
+      this.#drop(oldest)
     }
   }
 
@@ -264,6 +268,10 @@ export class Transfers {
       this.#watch(incoming)
     })
   }
+}
+
+function outKey(actor: string, to: string): string {
+  return `${to} ${actor}`
 }
 
 function blobId(chunks: readonly string[], bytes: number, primitives: Primitives): string {
