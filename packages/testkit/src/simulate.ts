@@ -1,5 +1,8 @@
+import { fork } from "node:child_process"
+import { fileURLToPath } from "node:url"
 import { parseArgs } from "node:util"
 import { faultKinds } from "./sim/faults.ts"
+import { hunt } from "./sim/hunt.ts"
 import { mutants, type Mutant } from "./sim/mutants.ts"
 import { run, type RunResult } from "./sim/run.ts"
 
@@ -15,6 +18,7 @@ const usage = `npm run simulate -- [options]
   --from S      the first of them (default 1)
   --steps N     steps with faults in each (default 2000)
   --minutes M   stop after so long
+  --jobs J      processes that share the seeds (default 1)
   --seed S      this one seed
   --story       tell what happened in it, last events last
   --lines N     lines of a story (default 60; 0: all)
@@ -35,7 +39,7 @@ function report(result: RunResult, command: string): string {
     : `seed ${seed}: found after ${steps} steps\n  ${finding.message}\n  replay: ${command}`
 }
 
-function addCounts(sum: Map<string, number>, counts: ReadonlyMap<string, number>): void {
+function addCounts(sum: Map<string, number>, counts: Iterable<readonly [string, number]>): void {
   for (const [what, n] of counts) sum.set(what, (sum.get(what) ?? 0) + n)
 }
 
@@ -61,22 +65,16 @@ async function tell(seed: number, steps: number, lines: number, mutant?: Mutant)
   return result
 }
 
-async function hunt(steps: number, from: number): Promise<boolean> {
+async function huntAll(hunted: readonly Mutant[], steps: number, from: number): Promise<boolean> {
   let all = true
-  for (const mutant of mutants) {
-    let found: RunResult | undefined
-    let seed = from
-    for (; seed < from + mutant.seedsMax && found === undefined; seed++) {
-      const result = await run({ seed, steps, mutant })
-      if (result.finding !== undefined) found = result
-    }
-    const tried = seed - from
+  for (const mutant of hunted) {
+    const { tried, message } = await hunt(mutant, steps, from)
     console.log(
-      found === undefined
+      message === undefined
         ? `NOT FOUND in ${mutant.seedsMax} seeds: ${mutant.name} (${mutant.breaks})`
-        : `found in ${tried} of at most ${mutant.seedsMax} seeds: ${mutant.name}\n    ${found.finding?.message.slice(0, 300) ?? ""}`,
+        : `found in ${tried} of at most ${mutant.seedsMax} seeds: ${mutant.name}\n    ${message.slice(0, 300)}`,
     )
-    all &&= found !== undefined
+    all &&= message !== undefined
   }
   return all
 }
@@ -88,6 +86,8 @@ async function main(): Promise<void> {
       from: { type: "string" },
       steps: { type: "string" },
       minutes: { type: "string" },
+      jobs: { type: "string" },
+      stride: { type: "string" },
       seed: { type: "string" },
       lines: { type: "string" },
       mutant: { type: "string" },
@@ -104,38 +104,109 @@ async function main(): Promise<void> {
   if (values.mutant !== undefined && mutant === undefined)
     throw new RangeError(`--mutant must name one of: ${mutants.map(({ name }) => name).join(", ")}`)
   if (values.mutants) {
-    if (!(await hunt(steps, numberOf("from", values.from, 1)))) process.exitCode = 1
+    const from = numberOf("from", values.from, 1)
+    if (mutant && process.send) return void process.send(await hunt(mutant, steps, from))
+    if (!(await huntAll(mutant ? [mutant] : mutants, steps, from))) process.exitCode = 1
     return
   }
   const from = numberOf("seed", values.seed, numberOf("from", values.from, 1))
   const seeds = values.seed === undefined ? numberOf("seeds", values.seeds, 20) : 1
-  const end = Date.now() + numberOf("minutes", values.minutes, 1e6) * 60_000
-  const counts = new Map<string, number>()
-  const failing: number[] = []
-  let done = 0
-  let sum = { steps: 0, calls: 0, acknowledged: 0, moves: 0 }
-  for (let seed = from; seed < from + seeds && Date.now() < end; seed++) {
-    const result = values.story
-      ? await tell(seed, steps, lines, mutant)
-      : await run({ seed, steps, ...(mutant === undefined ? {} : { mutant }) })
-    done++
-    addCounts(counts, result.counts)
-    sum = {
-      steps: sum.steps + result.steps,
-      calls: sum.calls + result.calls,
-      acknowledged: sum.acknowledged + result.acknowledged,
-      moves: sum.moves + result.moves,
-    }
-    if (result.finding === undefined && seeds > 1) continue
+  const jobs = numberOf("jobs", values.jobs, 1)
+  if (!Number.isInteger(jobs) || jobs < 1) throw new RangeError(`--jobs must be a whole number from 1, got ${jobs}`)
+  const minutes = numberOf("minutes", values.minutes, 1e6)
+  const range: Range = { from, to: from + seeds, stride: numberOf("stride", values.stride, 1), minutes, steps }
+  const shared = jobs > 1 && values.seed === undefined
+  const total = shared
+    ? await share(range, jobs, mutant)
+    : await runRange(range, mutant, values.story ? lines : undefined)
+  if (process.send) return void process.send({ ...total, counts: [...total.counts] })
+  console.log(countLines(total.counts).join("\n"))
+  const { counts: _counts, ...sum } = total
+  console.log(JSON.stringify(sum))
+  if (total.failing.length > 0) process.exitCode = 1
+}
+
+/** Seeds `from`, `from + stride` … below `to`. */
+interface Range {
+  readonly from: number
+  readonly to: number
+  readonly stride: number
+  readonly minutes: number
+  readonly steps: number
+}
+
+interface Total {
+  seeds: number
+  readonly failing: number[]
+  steps: number
+  calls: number
+  acknowledged: number
+  moves: number
+  readonly counts: Map<string, number>
+}
+
+const nothing = (): Total => ({
+  seeds: 0,
+  failing: [],
+  steps: 0,
+  calls: 0,
+  acknowledged: 0,
+  moves: 0,
+  counts: new Map(),
+})
+
+function add(
+  total: Total,
+  more: Omit<Total, "counts"> & { readonly counts: Iterable<readonly [string, number]> },
+): void {
+  total.seeds += more.seeds
+  total.failing.push(...more.failing)
+  total.steps += more.steps
+  total.calls += more.calls
+  total.acknowledged += more.acknowledged
+  total.moves += more.moves
+  addCounts(total.counts, more.counts)
+}
+
+async function runRange(range: Range, mutant: Mutant | undefined, storyLines: number | undefined): Promise<Total> {
+  const { from, to, stride, minutes, steps } = range
+  const end = Date.now() + minutes * 60_000
+  const total = nothing()
+  for (let seed = from; seed < to && Date.now() < end; seed += stride) {
+    const result =
+      storyLines === undefined
+        ? await run({ seed, steps, ...(mutant === undefined ? {} : { mutant }) })
+        : await tell(seed, steps, storyLines, mutant)
+    add(total, { ...result, seeds: 1, failing: result.finding === undefined ? [] : [seed] })
+    if (result.finding === undefined && to - from > 1) continue
     console.log(report(result, replay(seed, steps, mutant)))
-    if (result.finding !== undefined) {
-      failing.push(seed)
-      if (values.story) console.log(result.finding.stack)
-    }
+    if (result.finding !== undefined && storyLines !== undefined) console.log(result.finding.stack)
   }
-  console.log(countLines(counts).join("\n"))
-  console.log(JSON.stringify({ seeds: done, failing, ...sum }))
-  if (failing.length > 0) process.exitCode = 1
+  return total
+}
+
+/** The same seeds, shared by so many processes: each seed is a world of its own. */
+async function share({ from, to, minutes, steps }: Range, jobs: number, mutant: Mutant | undefined): Promise<Total> {
+  const total = nothing()
+  const parts = Array.from({ length: jobs }, (_, job) => {
+    const args = { from: from + job, seeds: to - from - job, stride: jobs, minutes, steps }
+    const texts = Object.entries(args).flatMap(([name, value]) => [`--${name}`, String(value)])
+    const child = fork(fileURLToPath(import.meta.url), [...texts, ...(mutant ? ["--mutant", mutant.name] : [])])
+    return new Promise<void>((resolve, reject) => {
+      let told = false
+      child.on("message", (part: Parameters<typeof add>[1]) => {
+        told = true
+        add(total, part)
+      })
+      child.on("exit", (code) => {
+        if (told) resolve()
+        else reject(new Error(`a simulating process ended with exit code ${String(code)} and said nothing`))
+      })
+    })
+  })
+  await Promise.all(parts)
+  total.failing.sort((a, b) => a - b)
+  return total
 }
 
 await main()

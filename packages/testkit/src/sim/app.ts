@@ -1,5 +1,6 @@
 import { actor, event, setup } from "@sojourn/core"
 import { ActorError } from "@sojourn/protocol"
+import { cancelMark, passedMark, relayedMark, rangMark } from "./marks.ts"
 import type { SimState } from "./stored.ts"
 
 /**
@@ -14,8 +15,25 @@ export function mayUse(key: string, who: string): boolean {
   return members?.split("+").includes(who) ?? false
 }
 
-/** `sleep` gives long turns their length, in virtual time, on the process that runs them. */
-export function simApp(sleep: (pop: string, ms: number) => Promise<void>) {
+/** What a turn may do to another actor, as the server code of its POP. */
+export interface Others {
+  get(key: string): { receive(id: string): Promise<number> }
+}
+
+export interface Surroundings {
+  /** Gives long turns their length, in virtual time, on the process that runs them. */
+  sleep(pop: string, ms: number): Promise<void>
+  /** The actors, from the process that runs the turn. */
+  others(): Others
+}
+
+/** What the alarm of `later` is given: one that fails does so by chance, so often that it rings in the end. */
+interface Ring {
+  readonly id: string
+  readonly fails: number
+}
+
+export function simApp({ sleep, others }: Surroundings) {
   const append = (state: { turns: number; sum: number; list: string[] }, id: string): number => {
     state.list.push(id)
     state.sum += id.length
@@ -27,7 +45,46 @@ export function simApp(sleep: (pop: string, ms: number) => Promise<void>) {
       ledger: actor({
         state: (): { turns: number; sum: number; list: string[] } => ({ turns: 0, sum: 0, list: [] }),
         events: { added: event<{ id: string; turn: number }>(), shouted: event<{ id: string; turn: number }>() },
+        alarms: {
+          rang(c, { id, fails }: Ring) {
+            const index = append(c.state, rangMark(id))
+            if (c.random() < fails) throw new Error(`a defect of the simulated application, at ${id}`)
+            c.broadcast("added", { id, turn: c.state.turns })
+            return index
+          },
+          /** Tells the other actor, at least once; that one takes it once. */
+          async pass(c, { id, to }: { id: string; to: string }) {
+            append(c.state, passedMark(id, to, await others().get(to).receive(relayedMark(id, to))))
+          },
+        },
         actions: {
+          /** Appends, and again when an alarm rings. */
+          later(c, id: string, ms: number, fails: number) {
+            c.alarms.set("rang", { afterMs: ms }, { id, fails }, { id })
+            return append(c.state, id)
+          },
+          cancel(c, id: string, of: number) {
+            c.alarms.cancel("rang", `${id.slice(0, id.lastIndexOf("|"))}|${of}`)
+            return append(c.state, cancelMark(id, of))
+          },
+          /** Promises to tell another actor: an outbox, made of an alarm that is due at once. */
+          pass(c, id: string, to: string) {
+            c.alarms.set("pass", { afterMs: 0 }, { id, to }, { id })
+            return append(c.state, id)
+          },
+          /** Tells another actor at once, from within the turn: what happens there does not roll back with it. */
+          async ask(c, id: string, to: string) {
+            const attempt = `a${c.random().toString(36).slice(2, 8)}`
+            const index = await others()
+              .get(to)
+              .receive(relayedMark(id, to, attempt))
+            return append(c.state, passedMark(id, to, index, attempt))
+          },
+          /** From another actor; told twice is told once. */
+          receive(c, id: string) {
+            const known = c.state.list.indexOf(id)
+            return known >= 0 ? known : append(c.state, id)
+          },
           /** Appends and answers the index. */
           add(c, id: string) {
             const index = append(c.state, id)

@@ -55,6 +55,8 @@ export interface ClusterOptions {
   readonly limits: Partial<Limits>
   /** Product errors that no fault explains end the run. */
   readonly defect: (error: Error) => void
+  /** For a planted defect: whom a gateway takes the bearer of a ticket for, before it looks at the token. */
+  readonly authenticate?: (ticket: string | undefined) => string | undefined
 }
 
 const meshUrl = (pop: string): string => `ws://${pop}.mesh`
@@ -68,17 +70,23 @@ export class Cluster {
   readonly pops: ReadonlyMap<string, Pop>
   readonly #options: ClusterOptions
   readonly #app: SimApp
+  readonly #nodes = new WeakMap<Process, SimNode>()
 
   constructor(options: ClusterOptions) {
     this.#options = options
     this.pops = new Map(options.pops.map((pop) => [pop.id, pop]))
     const { world } = options
-    this.#app = simApp(
-      (_pop, ms) =>
+    this.#app = simApp({
+      sleep: (_pop, ms) =>
         new Promise((resolve) => {
           if (world.running !== undefined) world.plan(world.running, ms, "timer", "", resolve)
         }),
-    )
+      others: () => {
+        const node = world.running === undefined ? undefined : this.#nodes.get(world.running)
+        if (node === undefined) throw new Error("a turn ran outside of any process")
+        return { get: (key) => node.actors.ledger.get(key) }
+      },
+    })
   }
 
   pop(id: string): Pop {
@@ -133,13 +141,16 @@ export class Cluster {
               }),
           },
         },
-        authenticate: (_request, token) => {
+        authenticate: ({ headers }, token) => {
+          const bearer = this.#options.authenticate?.(headers["sec-websocket-protocol"]?.slice(TICKET_PREFIX.length))
+          if (bearer !== undefined) return { id: bearer }
           const [, user] = /^token (\w+)$/.exec(token ?? "") ?? []
           return user === undefined ? null : { id: user }
         },
         events: (event) => this.#event(process, event),
       })
       pop.node = node
+      this.#nodes.set(process, node)
       this.#listen(pop, process, node)
       node.start().catch((error: unknown) => {
         world.tell(process.name, () => `start failed: ${String(error)}`)
@@ -159,7 +170,7 @@ export class Cluster {
       const at = new URL(url).searchParams.get("at")
       return node.acceptClient(pipe, {
         url: new URL(url).pathname,
-        headers: {},
+        headers: offered === undefined ? {} : { "sec-websocket-protocol": offered },
         ip: "192.0.2.1",
         ...(ticket === undefined ? {} : { ticket }),
         ...(at === null ? {} : { at }),

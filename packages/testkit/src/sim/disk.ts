@@ -100,12 +100,18 @@ export const noDiskFaults = (): DiskFaults => ({
 /** How a planted defect changes the store from outside. */
 export interface DiskSeams {
   readonly rules: Rules
-  /** Answers when visible rather than when durable. */
-  readonly eager: boolean
+  /** Operations that answer when visible rather than when durable; true: all. */
+  readonly eager: boolean | ReadonlySet<Operation>
   /** Changes what a write leaves. */
   readonly rewrite?: (change: Change) => Stored | undefined
   /** Changes a body on its way out with a grant. */
   readonly granted?: (body: Body) => Body
+  /** Changes a body on its way into an activation. */
+  readonly loaded?: (body: Body) => Body
+  /** Changes a journal entry as it is written. */
+  readonly entry?: (bytes: Uint8Array) => Uint8Array
+  /** Changes a snapshot as a compaction writes it. */
+  readonly compacted?: (snapshot: Uint8Array) => Uint8Array
 }
 
 const reads = new Set<Operation>(["check", "load", "peek"])
@@ -164,6 +170,7 @@ export class Disk {
       record === undefined ? {} : { write: { record, body } }
     /** Of this process: a copy ahead that a crash takes is merely not there. */
     const staged = new Map<string, { readonly snapshot: Uint8Array; readonly revision: number }>()
+    const written = (bytes: Uint8Array): Uint8Array => this.#seams.entry?.(bytes) ?? copyOf(bytes)
     let closed = false
     const guard = <R>(start: () => Promise<R>): Promise<R> =>
       closed ? Promise.reject(new SojournError("STORE_UNAVAILABLE", "the simulated store is closed")) : start()
@@ -177,7 +184,8 @@ export class Disk {
           run("claim", actor, (held) => {
             const { record, answer } = rules.claim(held?.record, home)
             const body = held?.body ?? emptyBody
-            return { ...write(record, body), answer: { ...answer, body: answer.kind === "claimed" ? body : emptyBody } }
+            const out = answer.kind === "claimed" ? (this.#seams.loaded?.(body) ?? body) : emptyBody
+            return { ...write(record, body), answer: { ...answer, body: out } }
           }),
         ),
       commit: (actor, fence, { entries, h, due }) =>
@@ -185,7 +193,7 @@ export class Disk {
           run("commit", actor, (held) => {
             const { record, answer } = rules.commit(held?.record, fence, entries.length, h, due)
             const body = held?.body ?? emptyBody
-            return { ...write(record, { ...body, entries: [...body.entries, ...entries.map(copyOf)] }), answer }
+            return { ...write(record, { ...body, entries: [...body.entries, ...entries.map(written)] }), answer }
           }),
         ),
       // No POP is forgotten in the simulation: `spec/forget-model.ts` explores that.
@@ -238,7 +246,7 @@ export class Disk {
             )
             const body = {
               snapshot: snapshot === undefined ? undefined : copyOf(snapshot),
-              entries: [...grant.body.entries, ...entries].map(copyOf),
+              entries: [...grant.body.entries.map(copyOf), ...entries.map(written)],
             }
             return { ...write(record, body), answer }
           }),
@@ -271,10 +279,11 @@ export class Disk {
       compact: (actor, fence, snapshot, upTo) =>
         guard(() =>
           run("compact", actor, (held) => {
-            if (held?.record.k !== "OWNED" || !rules.check(held.record, fence)) return { answer: false }
+            if (held?.record.k !== "OWNED" || !productRules.check(held.record, fence)) return { answer: false }
             const keep = held.record.v - upTo
             const entries = keep <= 0 ? [] : held.body.entries.slice(-keep)
-            return { write: { record: held.record, body: { snapshot: copyOf(snapshot), entries } }, answer: true }
+            const compacted = this.#seams.compacted?.(snapshot) ?? copyOf(snapshot)
+            return { write: { record: held.record, body: { snapshot: compacted, entries } }, answer: true }
           }),
         ),
       list: ({ after, limit, k }) =>
@@ -387,7 +396,8 @@ export class Disk {
           world.count("disk: fails after taking effect")
           return fails("UNKNOWN_OUTCOME", "failed after taking effect")
         }
-        if (this.#seams.eager || upTo <= this.#flushed) settle(() => resolve(answer))
+        const { eager } = this.#seams
+        if (eager === true || (eager !== false && eager.has(op)) || upTo <= this.#flushed) settle(() => resolve(answer))
         else this.#waiters.push({ upTo, run: () => settle(() => resolve(answer)) })
       }
       issued.undo = world.plan(this.#engine, at - world.time, "disk", () => `${op} ${actor}`, take)

@@ -325,9 +325,9 @@ export class Faults {
         faults.failLate = random.pick([0, 0.05, 0.2])
         faults.slow = random.pick([0, 0.02, 0.1])
         faults.slowFlush = random.pick([0, 0.05, 0.3])
-        this.#later(this.#options.meanMs * random.between(1, 8), () =>
-          Object.assign(faults, { ...this.#ailing(), full: faults.full }),
-        )
+        this.#later(this.#options.meanMs * random.between(1, 8), () => {
+          if (this.#active) Object.assign(faults, { ...this.#ailing(), full: faults.full })
+        })
         return
       }
       case "disk full": {
@@ -368,7 +368,10 @@ export class Faults {
     }
     for (const pop of cluster.pops.values()) {
       Object.assign(pop.disk.faults, noDiskFaults())
-      if (pop.process !== undefined) world.resume(pop.process)
+      if (pop.process !== undefined) {
+        world.resume(pop.process)
+        pop.process.skewMs = 0
+      }
       if (!pop.up) cluster.start(pop.id)
     }
     for (const process of [...this.#replaced]) this.#end(process)
@@ -377,6 +380,9 @@ export class Faults {
       cluster.crash(pop, false)
       cluster.start(pop)
     }
-    for (const visitor of visitors()) world.resume(visitor.process)
+    for (const { process } of visitors()) {
+      world.resume(process)
+      process.skewMs = 0
+    }
   }
 }

@@ -1,5 +1,6 @@
 import { ERRORS, SojournError } from "@sojourn/protocol"
 import { violated, type ActorHistory, type Oracle } from "./oracle.ts"
+import { readMark } from "./marks.ts"
 import { canonical } from "./stored.ts"
 
 /**
@@ -25,7 +26,19 @@ export interface CallRecord {
   told: "ok" | "not-executed" | "executed" | "unknown" | undefined
 }
 
-const writes = new Set(["add", "slow"])
+const writes = new Set(["add", "slow", "later", "cancel", "pass", "ask"])
+
+/** Where each call of a list had its effect: a call's own mark, for `ask` what it noted of the other actor. */
+function effectsOf(list: readonly string[], nameOf: (id: string) => string | undefined): Map<string, number> {
+  const effects = new Map<string, number>()
+  for (const [i, text] of list.entries()) {
+    const { kind, id } = readMark(text)
+    const name = nameOf(id)
+    if (kind === "call" ? name !== "ask" && name !== "cancel" : kind === (name === "ask" ? "passed" : "cancel"))
+      effects.set(id, i)
+  }
+  return effects
+}
 
 export class Ledger {
   readonly #oracle: Oracle
@@ -50,10 +63,13 @@ export class Ledger {
     }
     const history = this.#oracle.history(call.actor)
     const list = history.revisions[history.durable]?.state?.list ?? []
-    if (list[value as number] !== call.id)
+    const text = list[value as number]
+    const mark = text === undefined ? undefined : readMark(text)
+    const kind = call.name === "ask" ? "passed" : call.name === "cancel" ? "cancel" : "call"
+    if (mark?.id !== call.id || mark.kind !== kind)
       violated(
         "G2",
-        `${call.client} was told that ${call.id} is at ${String(value)} of ${call.actor}; there is ${String(list[value as number])}`,
+        `${call.client} was told that ${call.id} is at ${String(value)} of ${call.actor}; there is ${String(text)}`,
       )
   }
 
@@ -95,14 +111,22 @@ export class Ledger {
       if (calls.length === 0) byActor.set(call.actor, calls)
       calls.push(call)
     }
-    for (const [actor, calls] of byActor) this.#closeActor(this.#oracle.history(actor), calls)
+    const to = (short: string): readonly CallRecord[] =>
+      [...byActor].find(([actor]) => actor.startsWith(`ledger/${short}.`))?.[1] ?? []
+    for (const [actor, calls] of byActor) this.#closeActor(this.#oracle.history(actor), calls, to)
   }
 
-  #closeActor(history: ActorHistory, calls: readonly CallRecord[]): void {
+  /** `byActor`: the calls of the actor whose key begins with this. */
+  #closeActor(
+    history: ActorHistory,
+    calls: readonly CallRecord[],
+    byActor: (short: string) => readonly CallRecord[],
+  ): void {
     const list = history.revisions[history.durable]?.state?.list ?? []
-    const index = new Map(list.map((id, i) => [id, i]))
     const byId = new Map(calls.map((call) => [call.id, call]))
-    if (index.size !== list.length) violated("G3", `the final list of ${history.actor} holds something twice`)
+    const index = effectsOf(list, (id) => byId.get(id)?.name)
+    const texts = new Set(list)
+    if (texts.size !== list.length) violated("G3", `the final list of ${history.actor} holds something twice`)
     for (const call of calls) {
       const applied = index.has(call.id)
       if (applied && !writes.has(call.name)) violated("G3", `${call.name}(${call.id}) left an effect`)
@@ -113,12 +137,33 @@ export class Ledger {
         violated("G3", `${call.id} was reported not-executed and was applied`)
     }
     const last = new Map<string, number>()
-    for (const id of list) {
-      const call = byId.get(id)
-      if (call === undefined) violated("G3", `${history.actor} holds ${id}, which nobody called`)
+    const cancelled = new Set<string>()
+    const noted = new Set<string>()
+    for (const text of list) {
+      const mark = readMark(text)
+      if (mark.kind === "relayed") {
+        const from = byActor(mark.other ?? "").find(({ id }) => id.endsWith(`|${mark.id}`))
+        if (from?.name !== (mark.attempt === undefined ? "pass" : "ask"))
+          violated("G3", `${history.actor} holds ${text}, which nobody passed on`)
+        continue
+      }
+      const call = byId.get(mark.id)
+      if (call === undefined) violated("G3", `${history.actor} holds ${text}, which nobody called`)
+      if (mark.kind === "cancel" && mark.of !== undefined) cancelled.add(mark.of)
+      if (mark.kind === "passed") noted.add(mark.id)
+      const wanted = { call: "", rang: "later", cancel: "cancel", passed: mark.attempt === undefined ? "pass" : "ask" }
+      if (wanted[mark.kind] !== "" && wanted[mark.kind] !== call.name)
+        violated("G3", `${history.actor} holds ${text} of a call of ${call.name}`)
+      if (index.get(call.id) === undefined || list[index.get(call.id) ?? -1] !== text) continue
       if (call.n < (last.get(call.client) ?? -1))
-        violated("G8", `${id} was applied after a later call of ${call.client}`)
+        violated("G8", `${text} was applied after a later call of ${call.client}`)
       last.set(call.client, call.n)
+    }
+    for (const id of index.keys()) {
+      const name = byId.get(id)?.name
+      if (name === "later" && !cancelled.has(id) && !texts.has(`${id}!`))
+        violated("G4", `the alarm that ${id} set on ${history.actor} never rang`)
+      if (name === "pass" && !noted.has(id)) violated("G4", `${id} of ${history.actor} was never passed on`)
     }
     const applied = calls.filter((call) => index.has(call.id))
     const acked = applied.filter((call) => call.told === "ok").sort((a, b) => (a.settledAt ?? 0) - (b.settledAt ?? 0))

@@ -1,4 +1,5 @@
 import { describeRecord, type Change, type Stored } from "./disk.ts"
+import { readMark, relayedMark, type Mark } from "./marks.ts"
 import { canonical, read, Reading, type Turn } from "./stored.ts"
 
 /**
@@ -29,6 +30,8 @@ export function violated(rule: string, message: string): never {
 interface Revision extends Turn {
   readonly h: string
   durable: boolean
+  /** True ms at which it was committed. */
+  readonly at: number
 }
 
 export class ActorHistory {
@@ -37,7 +40,17 @@ export class ActorHistory {
   home: string | undefined
   /** By revision; [0] is the state of an actor that was never used. */
   readonly revisions: Revision[] = [
-    { r: 0, h: "", state: undefined, events: [], patches: undefined, lasts: new Map(), durable: true },
+    {
+      r: 0,
+      h: "",
+      state: undefined,
+      events: [],
+      patches: undefined,
+      lasts: new Map(),
+      alarms: new Map(),
+      durable: true,
+      at: 0,
+    },
   ]
   readonly installed = new Set<number>()
   /** Highest revision that survives anything. */
@@ -57,13 +70,18 @@ export class ActorHistory {
 export class Oracle {
   readonly histories = new Map<string, ActorHistory>()
   readonly #pops: readonly string[]
+  readonly #kept: (ageMs: number, revisions: number) => boolean
+  readonly #now: () => number
   readonly #views: Record<"visible" | "durable", Map<string, ReadonlyMap<string, Stored>>> = {
     visible: new Map(),
     durable: new Map(),
   }
 
-  constructor(pops: readonly string[]) {
+  /** `kept`: whether an owner is to keep the outputs of a revision for clients that come back. */
+  constructor(pops: readonly string[], kept: (age: number, revisions: number) => boolean, now: () => number) {
     this.#pops = pops
+    this.#kept = kept
+    this.#now = now
   }
 
   watchDisk(pop: string, visible: ReadonlyMap<string, Stored>, durable: ReadonlyMap<string, Stored>): void {
@@ -116,13 +134,36 @@ export class Oracle {
     }
     if (old !== undefined && now.e < old.e)
       violated("G1", `${pop} went from epoch ${old.e} of ${actor} back to ${now.e}`)
-    if (now.k === "OWNED") this.#owned(history, change)
-    else if (now.k === "GRANTED") {
+    if (now.k === "OWNED") {
+      this.#owned(history, change)
+      this.#due(history, after)
+    } else if (now.k === "GRANTED") {
       if (old?.k === "OWNED" && (now.e !== old.e + 1 || now.v !== old.v || now.h !== old.h))
         violated("G1", `a seal of ${actor} at ${pop} made ${describeRecord(now)} of ${describeRecord(old)}`)
       this.#complete(history, after, `sealed at ${pop}`)
     } else this.#pointed(history, change)
     this.#checkToken("visible", actor)
+  }
+
+  /** A snapshot keeps of what was kept what some client has not acknowledged: else that one would be told of a gap for nothing (G8). */
+  #outbox({ actor, revisions }: ActorHistory, before: Stored | undefined, { body }: Stored): void {
+    if (body.snapshot === undefined) return
+    const [old, now] = [new Reading(), new Reading()]
+    if (before?.body.snapshot !== undefined) old.snapshot(before.body.snapshot)
+    now.snapshot(body.snapshot)
+    for (let r = Math.max(2, now.floor + 1); r <= now.r; r++) {
+      const due = this.#kept(this.#now() - (revisions[r]?.at ?? 0), now.r - r + 1)
+      if (due && !now.outbox.includes(r) && (r > old.r || old.outbox.includes(r)))
+        violated("G8", `a snapshot of ${actor} at ${now.r} drops revision ${r}; a client is at ${now.floor}`)
+    }
+  }
+
+  /** When the next alarm is due is written beside the record, where a store finds sleeping actors by it. */
+  #due({ actor, tip }: ActorHistory, { record }: Stored): void {
+    if (record.k !== "OWNED") return
+    const next = tip.alarms.size === 0 ? undefined : Math.min(...[...tip.alarms.values()].map(({ at }) => at))
+    if (record.due !== next)
+      violated("G4", `${actor} is due at ${String(record.due)}; its next alarm is at ${String(next)}`)
   }
 
   #owned(history: ActorHistory, { pop, actor, before, after, op }: Change): void {
@@ -150,8 +191,10 @@ export class Oracle {
       if (now.e !== old.e || now.f !== old.f)
         violated("G1", `a commit on ${actor} at ${pop} changed its epoch or fence`)
       this.#extend(history, after, `committed at ${pop}`, before)
-    } else if (op === "compact") this.#complete(history, after, `compacted at ${pop}`)
-    else if (now.e !== old.e) violated("G1", `${pop} raised its own epoch of ${actor} from ${old.e} to ${now.e}`)
+    } else if (op === "compact") {
+      this.#complete(history, after, `compacted at ${pop}`)
+      this.#outbox(history, before, after)
+    } else if (now.e !== old.e) violated("G1", `${pop} raised its own epoch of ${actor} from ${old.e} to ${now.e}`)
   }
 
   /** Takes what is new in a body into the history: the rest must be the history's. */
@@ -174,12 +217,13 @@ export class Oracle {
     reading.r = tip.r
     reading.state = tip.state
     reading.lasts = new Map(tip.lasts)
+    reading.alarms = new Map(tip.alarms)
     for (const bytes of added === 0 ? [] : after.body.entries.slice(-added)) {
       const turn = reading.entry(bytes)
       if (turn.r !== history.tip.r + 1)
         violated("G1", `${history.actor} ${what}: revision ${turn.r} follows ${history.tip.r}`)
       this.#turn(history, turn, what)
-      history.revisions.push({ ...turn, h: now.h, durable: false })
+      history.revisions.push({ ...turn, h: now.h, durable: false, at: this.#now() })
     }
     if (added === 0 && now.h !== tip.h) violated("G1", `${history.actor} ${what} with hash ${now.h}, not ${tip.h}`)
     if (added > 0 && now.h === tip.h) violated("G1", `${history.actor} ${what}: the hash did not change with the state`)
@@ -197,9 +241,49 @@ export class Oracle {
         `${history.actor} ${what}: a turn appended ${added.length} and went from ${old.turns} to ${now.turns} turns`,
       )
     const [id] = added
+    this.#rings(history, turn, id, what)
     if (id === undefined) return
     if (old.list.includes(id)) violated("G3", `${history.actor} ${what}: ${id} was applied twice`)
     if (now.sum - old.sum !== id.length) violated("G3", `${history.actor} ${what}: a turn's changes were not atomic`)
+  }
+
+  /**
+   * An alarm is set by the turn of its call, is put off by a turn that has no other effect, and goes in the very turn that has its effect or
+   * that cancelled it. What a turn did to another actor is durable there.
+   */
+  #rings(history: ActorHistory, turn: Turn, text: string | undefined, what: string): void {
+    const mark = text === undefined ? undefined : readMark(text)
+    const before = history.tip.alarms
+    for (const [key, alarm] of turn.alarms) {
+      const known = before.get(key)
+      if (known === alarm || (known !== undefined && canonical(known) === canonical(alarm))) continue
+      const set = known === undefined && mark?.kind === "call" && mark.id === alarm.id && alarm.attempts === 0
+      const putOff = known !== undefined && mark === undefined && alarm.attempts === known.attempts + 1
+      if (!set && !putOff)
+        violated("G3", `${history.actor} ${what}: revision ${turn.r} made ${canonical(alarm)} of ${canonical(known)}`)
+    }
+    for (const [key, { name, id }] of before) {
+      if (turn.alarms.has(key)) continue
+      const effect = mark?.kind === (name === "rang" ? "rang" : "passed") && mark.id === id
+      if (!effect && !(mark?.kind === "cancel" && mark.of === id))
+        violated("G3", `${history.actor} ${what}: alarm ${key} is gone with revision ${turn.r}, and had no effect`)
+    }
+    const of = mark?.kind === "rang" ? `rang ${mark.id}` : mark?.kind === "cancel" ? `rang ${mark.of ?? ""}` : undefined
+    if (of !== undefined && turn.alarms.has(of)) violated("G3", `${history.actor} ${what}: ${of} is still set`)
+    if (mark?.kind === "rang" && !before.has(of ?? ""))
+      violated("G3", `${history.actor} ${what}: ${of ?? ""} rang and was not set`)
+    if (mark?.kind === "passed") this.#passed(history, mark, what)
+  }
+
+  #passed({ actor }: ActorHistory, { id, other = "", index = -1, attempt }: Mark, what: string): void {
+    const there = [...this.histories.values()].find((one) => one.actor.startsWith(`ledger/${other}.`))
+    const { list } = there?.revisions[there.durable]?.state ?? { list: [] }
+    const told = there === undefined ? "" : relayedMark(id, there.actor.slice("ledger/".length), attempt)
+    if (list[index] !== told)
+      violated(
+        "G2",
+        `${actor} ${what}: it was told that ${told} is at ${index} of ${there?.actor ?? other}; durable is ${String(list[index])}`,
+      )
   }
 
   #complete(history: ActorHistory, stored: Stored, what: string): void {
@@ -221,6 +305,11 @@ export class Oracle {
       violated(
         "G4",
         `the body of ${history.actor} ${what} holds ${canonical(reading.state)}, not ${canonical(tip.state)}`,
+      )
+    if (canonical([...reading.alarms].sort()) !== canonical([...tip.alarms].sort()))
+      violated(
+        "G4",
+        `the body of ${history.actor} ${what} has the alarms ${canonical([...reading.alarms.keys()])}, not ${canonical([...tip.alarms.keys()])}`,
       )
     for (const [sid, last] of tip.lasts)
       if ((reading.lasts.get(sid) ?? 0) < last)

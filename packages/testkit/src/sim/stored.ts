@@ -18,6 +18,23 @@ export interface Turn {
   readonly patches: unknown
   /** Last applied call of each session after this turn. */
   readonly lasts: ReadonlyMap<string, number>
+  /** Alarms that are set after this turn. */
+  readonly alarms: ReadonlyMap<string, SimAlarm>
+}
+
+export interface SimAlarm {
+  readonly name: string
+  /** The call that set it. */
+  readonly id: string
+  readonly at: number
+  readonly attempts: number
+}
+
+interface JsonAlarm {
+  readonly n: string
+  readonly i?: string
+  readonly at?: number
+  readonly k?: number
 }
 
 interface Coded {
@@ -37,12 +54,16 @@ interface JsonEntry {
   readonly ev?: readonly (readonly [string, Coded])[]
   readonly s?: readonly JsonSession[]
   readonly x?: readonly string[]
+  readonly al?: readonly JsonAlarm[]
 }
 
 interface JsonSnapshot {
   readonly r: number
   readonly st: Coded
   readonly se: readonly JsonSession[]
+  readonly al?: readonly JsonAlarm[]
+  readonly tail: readonly JsonEntry[]
+  readonly po: readonly (readonly [sid: string, r: number, at: number])[]
 }
 
 const decoder = new TextDecoder()
@@ -94,12 +115,25 @@ export class Reading {
   r = 0
   state: SimState | undefined
   lasts = new Map<string, number>()
+  alarms = new Map<string, SimAlarm>()
+  /** Revisions whose outputs the snapshot keeps for clients that come back, and the revision at which the furthest behind is. */
+  outbox: readonly number[] = []
+  floor = Infinity
+
+  #alarm({ n, i = "", at, k = 0 }: JsonAlarm): void {
+    if (at === undefined) this.alarms.delete(`${n} ${i}`)
+    else this.alarms.set(`${n} ${i}`, { name: n, id: i, at, attempts: k })
+  }
 
   snapshot(bytes: Uint8Array): void {
-    const { r, st, se } = json(bytes, 2) as JsonSnapshot
+    const { r, st, se, tail, po, al = [] } = json(bytes, 2) as JsonSnapshot
     this.r = r
     this.state = plain(st) as SimState
     this.lasts = new Map(se.map(({ id, l }) => [id, l]))
+    this.outbox = tail.map((entry) => entry.r)
+    this.floor = Math.min(...po.map(([, seen]) => seen))
+    this.alarms = new Map()
+    for (const alarm of al) this.#alarm(alarm)
   }
 
   entry(bytes: Uint8Array): Turn {
@@ -111,12 +145,15 @@ export class Reading {
     this.lasts = new Map(this.lasts)
     for (const { id, l } of entry.s ?? []) this.lasts.set(id, l)
     for (const id of entry.x ?? []) this.lasts.delete(id)
+    this.alarms = new Map(this.alarms)
+    for (const alarm of entry.al ?? []) this.#alarm(alarm)
     return {
       r: entry.r,
       state: this.state,
       events: (entry.ev ?? []).map(([name, payload]) => [name, plain(payload)] as const),
       patches: entry.p === undefined ? undefined : plain(entry.p),
       lasts: this.lasts,
+      alarms: this.alarms,
     }
   }
 }

@@ -16,6 +16,8 @@ export interface VisitorOptions {
   readonly name: string
   readonly user: string
   readonly keys: readonly string[]
+  /** Which actors that one may be asked to tell something, by an alarm or from within the turn. */
+  readonly others: (key: string, how: "pass" | "ask") => readonly string[]
   readonly world: World
   readonly network: Network
   readonly cluster: Cluster
@@ -26,9 +28,18 @@ export interface VisitorOptions {
   readonly tripMs: number
   /** Tickets of all users, newest last: what an eavesdropper could have. */
   readonly tickets: Map<string, string[]>
+  /** What the user makes of an error: itself, but for a planted defect. */
+  readonly told: (error: unknown) => unknown
 }
 
 type SimClient = Client<SimApp>
+
+const deeds = [
+  ...(["add", "add", "add", "add", "add", "add", "slow", "idle", "shout", "refuse", "fail"] as const),
+  ...(["later", "later", "cancel", "pass", "ask"] as const),
+]
+type Deed = (typeof deeds)[number]
+type Made = ReturnType<ReturnType<SimClient["ledger"]["get"]>["with"]>["call"]
 
 const slackMs = 3_000
 
@@ -41,6 +52,8 @@ export class Visitor {
   readonly #random: Random
   readonly #observers = new Map<string, Observer>()
   readonly #made = new Map<string, number>()
+  /** By actor: its latest calls that set an alarm. */
+  readonly #alarms = new Map<string, readonly number[]>()
   readonly open = new Set<CallRecord>()
   /** Ms for which it did not run. */
   lostMs = 0
@@ -193,11 +206,13 @@ export class Visitor {
   #call(): void {
     const random = this.#random
     const key = random.pick(this.#options.keys)
-    if (random.happens(0.12)) void this.look(key)
+    const deed = random.pick(deeds)
+    const nobody = (deed === "pass" || deed === "ask") && this.#options.others(key, deed).length === 0
+    if (nobody || random.happens(0.12)) void this.look(key)
     else
       void this.act(
         key,
-        random.pick(["add", "add", "add", "add", "add", "slow", "idle", "shout", "refuse", "fail"] as const),
+        deed,
         random.happens(0.7) ? 30_000 : random.between(500, 15_000),
         random.happens(0.04) ? random.between(0, 2_000) : undefined,
       )
@@ -229,7 +244,8 @@ export class Visitor {
     let value: unknown
     try {
       value = await answer
-    } catch (error) {
+    } catch (thrown) {
+      const error = this.#options.told(thrown)
       this.open.delete(call)
       world.tell(this.name, () => `✘ ${call.name} ${call.id}: ${describeError(error)}`)
       world.judge(() => ledger.failed(call, error, world.time))
@@ -244,12 +260,7 @@ export class Visitor {
     return true
   }
 
-  act(
-    key: string,
-    name: "add" | "slow" | "idle" | "shout" | "refuse" | "fail",
-    timeoutMs: number,
-    abortAfterMs?: number,
-  ): Promise<boolean> {
+  act(key: string, name: Deed, timeoutMs: number, abortAfterMs?: number): Promise<boolean> {
     const { world } = this.#options
     const call = this.#record(key, name, timeoutMs)
     world.count(`call: ${name}`)
@@ -257,10 +268,28 @@ export class Visitor {
     const abort = new AbortController()
     const made = this.client.ledger.get(key).with({ timeoutMs, signal: abort.signal }).call
     if (abortAfterMs !== undefined) world.plan(this.process, abortAfterMs, "world", "", () => abort.abort())
-    return this.#settle(
-      call,
-      name === "slow" ? made.slow(call.id, Math.round(this.#random.between(1, 800))) : made[name](call.id),
-    )
+    return this.#settle(call, this.#make(made, name, call))
+  }
+
+  #make(made: Made, name: Deed, { actor, id, n }: CallRecord): Promise<unknown> {
+    const random = this.#random
+    switch (name) {
+      case "slow":
+        return made.slow(id, Math.round(random.between(1, 800)))
+      case "later": {
+        const set = this.#alarms.get(actor) ?? []
+        this.#alarms.set(actor, [...set.slice(-7), n])
+        return made.later(id, random.pick([0, 20, 300, 2_000, 15_000]), random.pick([0, 0, 0.3, 0.8]))
+      }
+      case "cancel":
+        return made.cancel(id, random.pick(this.#alarms.get(actor) ?? [0]))
+      case "pass":
+      case "ask": {
+        return made[name](id, random.pick(this.#options.others(actor.slice("ledger/".length), name)))
+      }
+      default:
+        return made[name](id)
+    }
   }
 
   look(key: string, timeoutMs = 30_000): Promise<boolean> {

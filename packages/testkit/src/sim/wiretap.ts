@@ -1,4 +1,5 @@
 import { looked, mayUse } from "./app.ts"
+import { readMark } from "./marks.ts"
 import type { Oracle } from "./oracle.ts"
 import { violated } from "./oracle.ts"
 import { canonical, plain } from "./stored.ts"
@@ -43,6 +44,9 @@ export interface Tapped {
 }
 
 type Json = Record<string, unknown>
+
+/** Actions that answer where in the list they wrote. */
+const writers = new Set(["add", "slow", "later", "cancel", "pass", "ask"])
 
 export class Wiretap {
   readonly #oracle: Oracle
@@ -110,18 +114,20 @@ export class Wiretap {
       if (before !== undefined && before.actor === channel.actor && before.at !== undefined) before.next = channel
       else channels.set(ch, channel)
       for (const call of (attach["calls"] as Json[] | undefined) ?? []) this.#call(channel, call)
+      this.#acked(channel, (attach["acked"] as number | undefined) ?? 0)
     }
     const attached = channels.get(frame["ch"] as number)
     const channel = attached?.next ?? attached
     if (channel === undefined) return
     if (frame["t"] === "call") this.#call(channel, frame)
-    if (frame["t"] === "ack") {
-      const acked = frame["c"] as number
-      for (let c = acked; c > 0; c--) {
-        const call = this.#calls.get(`${channel.actor} ${channel.sid} ${c}`)
-        if (call === undefined || call.acked) break
-        call.acked = true
-      }
+    if (frame["t"] === "ack") this.#acked(channel, frame["c"] as number)
+  }
+
+  #acked(channel: Channel, upTo: number): void {
+    for (let c = upTo; c > 0; c--) {
+      const call = this.#calls.get(`${channel.actor} ${channel.sid} ${c}`)
+      if (call?.acked === true) break
+      if (call !== undefined) call.acked = true
     }
   }
 
@@ -271,11 +277,12 @@ export class Wiretap {
       err !== undefined
         ? refusal === "CALL_SKIPPED" ||
           (refusal === "FORBIDDEN" && !mayUse(channel.key, tapped.principal)) ||
+          (call.name === "ask" && refusal === "INTERNAL") ||
           (refused &&
             refusal === (call.name === "refuse" ? "ACTOR_ERROR" : "INTERNAL") &&
             !text.includes("a defect of"))
-        : call.name === "add" || call.name === "slow"
-          ? state?.list[ok as number] === call.id
+        : writers.has(call.name)
+          ? state?.list[ok as number] !== undefined && readMark(state.list[ok as number] ?? "").id === call.id
           : call.name === "idle"
             ? ok === `${state?.turns ?? 0} ${String(call.id)}`
             : call.name === "shout" && ok === call.id

@@ -1,0 +1,28 @@
+/**
+ * Defects for which no seam is deep enough: a piece of the product's source is another one when it is loaded. `plant.ts` does it, in a
+ * process of its own; the text must be there exactly once.
+ */
+export interface SourceDefect {
+  /** From the packages' folder. */
+  readonly file: string
+  readonly text: string
+  readonly instead: string
+}
+
+export const sourceDefects = {
+  "resume skips one revision": {
+    file: "core/src/tail.ts",
+    text: "this.#entries.slice(position + 1 - first.r)",
+    instead: "this.#entries.slice(position + 2 - first.r)",
+  },
+  "query leaves before durable": {
+    file: "core/src/gate.ts",
+    text: "this.#items.push({ revision, proof: this.#needed, send })",
+    instead: "send()",
+  },
+  "drain drops a queued call": {
+    file: "core/src/activation.ts",
+    text: "this.#unrun.push(...this.#mailbox.splice(0))",
+    instead: "this.#mailbox.splice(0)",
+  },
+} as const satisfies Readonly<Record<string, SourceDefect>>
