@@ -1,8 +1,9 @@
 // `npm run conformance`: runs every test that cites a behaviour of docs/behaviours.md by its number, and prints for each number what it
-// says, how many tests there are, over which stores and numbers of POPs, and how they came out. Numbers without a test are printed as such.
+// says, how many tests there are, over which stores and numbers of POPs, and how they came out. Numbers without a test are printed as such, with
+// the reason that docs/behaviours.md gives.
 //
 // `-- --only C12 --only C31` runs some of them; `-- --list` runs nothing and says where each number is cited. The last line is JSON. The
-// exit code is 1 if a test failed, or if a behaviour that this version says it holds has none.
+// exit code is 1 if a test failed, if a behaviour that this version says it holds has none, or if one has neither a test nor a reason.
 
 import { mkdtempSync, readFileSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
@@ -23,6 +24,15 @@ function readBehaviours() {
     /^\| (\*\*)?(C\d+)(?:\*\*)? *\| (.*?) *\|$/gm,
   )
   return [...rows].map(([, bold, number, text]) => ({ number, text, held: bold !== undefined }))
+}
+
+/** Why numbers have no test: the rows of the last table of docs/behaviours.md, "| what is missing | C1, C2 |". */
+function readReasons() {
+  const [, part = ""] = readFileSync(join(root, "docs", "behaviours.md"), "utf8").split("\n## Not covered, and why\n")
+  const reasons = new Map()
+  for (const [, why, numbers] of part.matchAll(/^\| (.*?) *\| ((?:C\d+(?:, )?)+) *\|$/gm))
+    for (const number of numbers.split(", ")) reasons.set(number, why)
+  return reasons
 }
 
 function chosenNumbers(args, behaviours) {
@@ -99,8 +109,10 @@ await reportSetupErrors(async () => {
   const numbers = behaviours.map(({ number }) => number)
   const files = citing([...unitTests(), ...processTests()], numbers)
   const where = (number) => citing(files, [number]).map((path) => relative(root, path))
+  const reasons = readReasons()
+  const untested = (number) => `no test: ${reasons.get(number) ?? "and no reason is given"}`
   if (list) {
-    print(behaviours, (number) => (where(number).length === 0 ? "no test" : ""), where)
+    print(behaviours, (number) => (where(number).length === 0 ? untested(number) : ""), where)
     return
   }
   const node = await bootstrap()
@@ -122,7 +134,7 @@ await reportSetupErrors(async () => {
     behaviours,
     (number) => {
       const mine = testsOf(number)
-      if (mine.length === 0) return "no test"
+      if (mine.length === 0) return untested(number)
       const passed = mine.filter(({ ok }) => ok).length
       return `${passed === mine.length ? "ok" : "FAILED"} ${passed} of ${mine.length}  ${matrixOf(mine)}`.trimEnd()
     },
@@ -132,6 +144,8 @@ await reportSetupErrors(async () => {
   if (result.timedOut) console.log(`ended after its bound of ${runMsMax / minute} min`)
   const missing = behaviours.filter(({ number, held }) => held && testsOf(number).length === 0)
   for (const { number } of missing) console.log(`${number} is said to be held, and no test of it ran`)
+  const silent = numbers.filter((number) => testsOf(number).length === 0 && !reasons.has(number))
+  for (const number of silent) console.log(`${number} has neither a test nor a reason`)
   const covered = behaviours.filter(({ number }) => testsOf(number).length > 0)
   console.log(
     JSON.stringify({
@@ -142,5 +156,6 @@ await reportSetupErrors(async () => {
       failed: failed.length,
     }),
   )
-  if (failed.length > 0 || missing.length > 0 || result.timedOut || tests.length === 0) process.exitCode = 1
+  if (failed.length > 0 || missing.length > 0 || silent.length > 0 || result.timedOut || tests.length === 0)
+    process.exitCode = 1
 })

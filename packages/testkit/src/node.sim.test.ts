@@ -3,10 +3,10 @@ import { test } from "node:test"
 import { run } from "./sim/run.ts"
 import { steps, survive } from "./sim/survive.ts"
 
-test("C19, C20, C24, C41: G1–G5, G8 and G10 hold after every step of seeds 1 to 100 under every kind of fault, and all completes when they stop", (t) =>
+test("C9, C19, C20, C24, C41, C75: G1–G5, G8 and G10 hold after every step of seeds 1 to 100 under every kind of fault, and all completes when they stop", (t) =>
   survive(t, 1, 100))
 
-test("a seed replays: the same events at the same times, with the same contents", async () => {
+test("C76 a seed replays: the same events at the same times, with the same contents, judged from outside the product", async () => {
   for (const seed of [3, 14]) {
     const first = await run({ seed, steps, verbose: true })
     const second = await run({ seed, steps, verbose: true })
