@@ -361,7 +361,11 @@ class Driver {
   readonly #random: Random
   readonly #orphans: { readonly run: () => Promise<unknown>; readonly name: string }[] = []
 
-  constructor(options: BuiltOptions, random: Random, from: HandoffState) {
+  readonly #truthful: boolean
+
+  /** `truthful`: advice and tickets are of epochs that were granted, as they are where nobody lies (A6, signed tickets). */
+  constructor(options: BuiltOptions, random: Random, from: HandoffState, truthful = false) {
+    this.#truthful = truthful
     this.world = new BuiltWorld(options, from)
     this.world.whim = () => random.happens(0.2)
     this.#random = random
@@ -371,6 +375,19 @@ class Driver {
     return this.#random.pick(this.world.processes.flat())
   }
 
+  readonly #heard = new Map<number, string>([[0, nameOf(0)]])
+
+  #advice(): { readonly pop: string; readonly epoch: number } {
+    if (!this.#truthful) return { pop: nameOf(this.#random.pick(all)), epoch: this.#random.int(8) }
+    for (const p of all) {
+      const record = this.world.record(p)
+      if (record?.k === "OWNED") this.#heard.set(record.e, nameOf(p))
+      else if (record) this.#heard.set(record.e, record.to)
+    }
+    const [epoch, pop] = this.#random.pick([...this.#heard])
+    return { pop, epoch }
+  }
+
   /** Any question or advice: right, stale or made up. Grants, confirms and updates are never made up: POPs are not malicious (A6). */
   #forged(): Message {
     const r = this.#random
@@ -378,17 +395,26 @@ class Driver {
     const to = pop()
     const nonce = r.happens(0.5) ? `n${r.int(60)}` : "old"
     const hops = r.int(4)
+    const advice = this.#advice()
     switch (r.int(4)) {
       case 0:
         return {
           t: "ANSWER",
           to,
-          input: { type: "moved", nonce, from: pop(), to: pop(), e: r.int(8), inTransit: r.happens(0.5), hops },
+          input: {
+            type: "moved",
+            nonce,
+            from: pop(),
+            to: advice.pop,
+            e: advice.epoch,
+            inTransit: r.happens(0.5),
+            hops,
+          },
         }
       case 1:
         return { t: "ANSWER", to, input: { type: "none", nonce } }
       case 2:
-        return { t: "ANSWER", to, input: { type: "relayMe", nonce, from: pop(), e: r.int(8), hops } }
+        return { t: "ANSWER", to, input: { type: "relayMe", nonce, from: advice.pop, e: advice.epoch, hops } }
       default: {
         const origin = nameOf(r.pick(all.filter((p) => nameOf(p) !== to)))
         const via = r.happens(0.5) ? pop() : undefined
@@ -397,7 +423,7 @@ class Driver {
           origin,
           nonce,
           session: "s",
-          epoch: r.int(8),
+          epoch: advice.epoch,
           hops,
           relay,
           via,
@@ -440,7 +466,7 @@ class Driver {
       }
       case 8:
       case 9: {
-        const ticket = r.happens(0.5) ? { pop: nameOf(r.pick(all)), epoch: r.int(8) } : undefined
+        const ticket = r.happens(0.5) ? this.#advice() : undefined
         const hint = r.happens(0.3) ? nameOf(r.pick(all)) : undefined
         const want: Want = { relay: r.happens(0.2), session: "s", ticket, hint }
         world.input(process, { type: "need", want })
@@ -560,6 +586,83 @@ test("whatever the real step function and store operations do is a step of the m
   if (only === undefined) assert.deepEqual([...seen].sort(), told.sort())
 })
 
+// ── from whatever has happened, what is built can finish ──
+
+/** Everything is delivered, everybody answers, nobody crashes: whoever needs the actor gets it, and every call is acknowledged. */
+async function finish(world: BuiltWorld, at: number): Promise<number> {
+  world.whim = () => false
+  world.firstTurn = undefined
+  const everyone = (): Process[] => world.processes.flat()
+  const settle = async (): Promise<void> => {
+    for (let i = 0; everyone().some(({ pending }) => pending.length > 0); i++) {
+      assert.ok(i < 100, "operations lead to operations without end")
+      for (const process of everyone()) await world.run(process)
+    }
+  }
+  const serves = async (process: Process): Promise<boolean> => {
+    const a = process.activation
+    return process.state.phase.at === "resident" && a !== undefined && world.store(process).check(actor, a)
+  }
+  for (let round = 1; round <= 40; round++) {
+    await settle()
+    const [process] = world.processes[at] as [Process]
+    if (await serves(process)) {
+      for (const [client, n] of calls.entries()) {
+        while (process.activation && (await world.answer(process, client)) && (world.acked[client] as number) < n)
+          if (!lacks(process, client)) continue
+          else if (!(await world.commit(process, client))) break
+      }
+      if (calls.every((n, client) => world.acked[client] === n)) return round
+    } else if (process.activation) world.drop(process)
+    world.input(process, { type: "need", want: anywhere })
+    await settle()
+    // Each message arrives once, an answer at whoever asked; then what nobody answered is given up.
+    const under = world.network
+    world.network = []
+    for (const message of under) {
+      const of = world.processes[indexOf(message.to)] as Process[]
+      for (const to of message.t === "ANSWER" ? of : of.slice(0, 1)) await world.deliver(to, message)
+      await settle()
+    }
+    for (const other of everyone()) {
+      const { phase } = other.state
+      if (phase.at === "asking" && round % 4 === 0) world.input(other, { type: "silence", nonce: phase.ask.nonce })
+      if (phase.at === "resident" && other !== process) world.input(other, { type: "sleep" })
+      await settle()
+    }
+    for (const [first] of world.processes as [Process][]) await world.regrant(first)
+  }
+  throw new Error(
+    `the actor does not come to POP ${at}: ${JSON.stringify(world.processes.flat().map(({ state }) => state))}`,
+  )
+}
+
+/** Whether the next call of that client has not been run. */
+function lacks({ activation }: Process, client: number): boolean {
+  const last = activation?.entries.reduce((n, [c, seq]) => (c === client ? Math.max(n, seq as number) : n), 0) ?? 0
+  return last < (calls[client] as number)
+}
+
+async function finishCode(seed: number, options: Partial<BuiltOptions> = {}): Promise<number> {
+  const random = new Random(seed, "finish")
+  const driver = new Driver({ processes, calls, ...options }, random, withoutLoss.decode(withoutLoss.initial), true)
+  const story: string[] = []
+  try {
+    for (let i = random.int(150); i > 0; i--) story.push(await driver.act())
+    return await finish(driver.world, random.int(processes.length))
+  } catch (cause) {
+    throw new Error(`seed ${seed}, after\n  ${story.filter(Boolean).join("\n  ")}\n${(cause as Error).message}`, {
+      cause,
+    })
+  }
+}
+
+test("from whatever has happened, the actor comes to whoever needs it and acknowledges every call (L1)", async (t) => {
+  let longest = 0
+  for (const seed of seeds(200)) longest = Math.max(longest, await finishCode(seed))
+  t.diagnostic(`within ${longest} rounds of messages`)
+})
+
 // ── broken on purpose: each direction must see it ──
 
 const storeDefects: Record<string, Partial<OwnershipRules>> = {
@@ -642,6 +745,16 @@ for (const [name, options] of defects)
       (await disagrees((seed) => replayModel(seed, options), 30)) ||
       (await disagrees((seed) => followCode(seed, options), 300))
     assert.ok(seen, "they agree all the same")
+  })
+
+for (const [name, type] of [
+  ["a search waits for ever", "silence"],
+  ["an activation that has ended is still counted on", "dropped"],
+] as const)
+  test(`what is built is seen not to finish where ${name}`, async () => {
+    const deaf: typeof step = (state, input, at) =>
+      input.type === type ? { state, effects: [] } : step(state, input, at)
+    assert.ok(await disagrees((seed) => finishCode(seed, { step: deaf }), 200), "it finishes all the same")
   })
 
 /**

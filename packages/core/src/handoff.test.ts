@@ -173,6 +173,19 @@ describe("the hand-off's decisions", () => {
     assert.match(back ?? "", /tell S MOVED S 5/)
   })
 
+  test("whoever asks is not told that it has the actor itself: it may have crashed before the install that was heard of", () => {
+    const asked = (answer: Extract<HandInput, { type: "pointed" }>["answer"]): string =>
+      run(
+        [
+          { type: "pull", pull: pulled },
+          { type: "sealed", answer },
+        ],
+        { belief: { pop: "U", epoch: 5 } },
+      )[1] ?? ""
+    assert.match(asked({ kind: "moved", to: "S", e: 3, inTransit: false }), /\[forward to S epoch 3\]/)
+    assert.match(asked({ kind: "none" }), /\[tellNone\]/)
+  })
+
   test("a grantee that has not installed yet fetches from the granter first, then serves the PULL that was forwarded to it", () => {
     assert.deepEqual(
       run([

@@ -526,14 +526,15 @@ function redirect(s: HandState, pull: Pull, answer: Pointed, v: HandView): HandS
     }
     return to(s, { at: "asking", ask }, [{ type: "ask", ask, via: undefined }], { parked })
   }
-  if (answer.kind === "none" && (v.belief?.epoch ?? 0) <= Math.max(0, pull.epoch))
+  // It was heard that the origin has it, and the origin asks: it has lost what it was about to install, and only the record leads to it.
+  const heard = v.belief?.pop === pull.origin ? undefined : v.belief
+  if (answer.kind === "none" && (heard?.epoch ?? 0) <= Math.max(0, pull.epoch))
     return to(s, s.phase, [{ type: "tellNone", pull }])
   const own =
     answer.kind === "none"
       ? { pop: "", epoch: 0, inTransit: false }
       : { pop: answer.to, epoch: answer.e, inTransit: answer.inTransit }
-  const belief =
-    v.belief && v.belief.epoch > own.epoch && v.belief.pop !== v.self ? { ...v.belief, inTransit: false } : undefined
+  const belief = heard && heard.epoch > own.epoch && heard.pop !== v.self ? { ...heard, inTransit: false } : undefined
   const target = belief ?? own
   const effects: HandEffect[] = own.inTransit ? [{ type: "regrant" }] : []
   if (
