@@ -8,8 +8,7 @@ import { primitives } from "./samples.ts"
 
 /**
  * Inputs that a careless parser takes quadratic time over, at two sizes. Eight times the size may take 32 times as long: 8 is linear, 64
- * quadratic, and what is short is no matter either way. Medians of processor time, in a script alone: no test
- * depends on it. `decode`: superjson by itself fails (`npm run fuzz -- --growth --target planted-parser`).
+ * quadratic, and what is short is no matter either way. Medians, in a script alone: no test depends on time.
  */
 export interface Growth {
   readonly name: string
@@ -153,13 +152,11 @@ export function families(decode: (encoded: Encoded) => unknown): readonly Family
   ]
 }
 
-/** Of this thread's own time on a processor: what else the machine does is no part of it. */
 function medianMs(work: () => unknown): number {
   const times = Array.from({ length: 7 }, () => {
-    const began = process.threadCpuUsage()
+    const began = performance.now()
     work()
-    const { user, system } = process.threadCpuUsage(began)
-    return (user + system) / 1_000
+    return performance.now() - began
   }).sort((a, b) => a - b)
   return times[3] ?? 0
 }
