@@ -8,6 +8,7 @@ const lasting = { lossy: false, tickets: false } as const
 /** The hand-off, for unit tests: a second or two. */
 export const handoffQuick: readonly HandoffBounds[] = [
   { ...ownership, processes: [0, 0, 0], epochMax: 5, lossy: true, tickets: true, reduced: false },
+  { ...ownership, processes: [0, 0, 0], epochMax: 5, lossy: false, tickets: true, beliefs: true, reduced: false },
   { processes: [1, 2, 1], epochMax: 3, fenceMax: 2, calls: [1, 1], ...lasting, reduced: true },
   { processes: [2, 1], epochMax: 3, fenceMax: 2, calls: [1], ...lossy, reduced: false },
 ]
@@ -16,6 +17,7 @@ export const handoffQuick: readonly HandoffBounds[] = [
 export const handoffFull: readonly HandoffBounds[] = [
   { ...ownership, processes: [0, 0, 0], epochMax: 7, lossy: true, tickets: true, reduced: false },
   { ...ownership, processes: [0, 0, 0, 0], epochMax: 5, lossy: true, tickets: true, reduced: true },
+  { ...ownership, processes: [0, 0, 0], epochMax: 5, lossy: false, tickets: true, beliefs: true, reduced: false },
   // All the bounds at once, with the two processes away from the home and at it.
   { processes: [1, 2, 1], epochMax: 5, fenceMax: 2, calls: [1, 1], ...lossy, reduced: true },
   { processes: [2, 1, 1], epochMax: 5, fenceMax: 2, calls: [1, 1], ...lossy, reduced: true },
@@ -37,6 +39,7 @@ export const handoffDeep: readonly HandoffBounds[] = [
 /** Where a rule left out is looked for. */
 export const handoffMutants: readonly HandoffBounds[] = [
   { ...ownership, processes: [0, 0, 0], epochMax: 3, lossy: true, tickets: true, reduced: false },
+  { ...ownership, processes: [0, 0, 0], epochMax: 3, lossy: false, tickets: true, beliefs: true, reduced: false },
   { processes: [1, 2, 1], epochMax: 3, fenceMax: 2, calls: [1], ...lasting, reduced: false },
 ]
 

@@ -33,6 +33,8 @@ export interface HandoffBounds {
   readonly lossy: boolean
   /** Who held which epoch is remembered, and every search is also begun with each ticket that was ever signed. */
   readonly tickets: boolean
+  /** Searches are also begun with every POP believing whatever was once true, or nothing. Needs `tickets`. */
+  readonly beliefs?: boolean
   readonly reduced: boolean
 }
 
@@ -65,6 +67,7 @@ export const mutants = {
   "not-announced-again": "the home is told once",
   "home-not-asked": "a search that made no progress does not ask the home",
   "via-not-named": "a question does not name the granter",
+  "told-of-itself": "whoever asks is told that it has the actor itself, if that was heard",
 } as const
 export type HandoffMutant = keyof typeof mutants
 
@@ -141,16 +144,23 @@ export interface HandoffModel extends PackedModel {
   decode(s: Uint8Array): HandoffState
   /** The state that `decode` told, without what only properties look at (installed epochs that no record names, tickets). */
   encode(state: HandoffState): Uint8Array
-  /** Where a search from a POP asks, in order, with a ticket or (epoch -1) a hint; `found`: whether it ends at the actor. */
+  /** Where a search from a POP asks, in order, with a ticket or (epoch -1) a hint, and what each POP believes; `found`: whether it ends at the actor. */
   search(
     s: Uint8Array,
     asker: number,
-    ticket?: { readonly pop: number; readonly epoch: number },
+    ticket?: Advice,
+    beliefs?: readonly (Advice | undefined)[],
   ): { readonly found: boolean; readonly asked: readonly number[] }
 }
 
+/** "The actor came to `pop` at `epoch`": a ticket, or what a POP has heard. */
+export interface Advice {
+  readonly pop: number
+  readonly epoch: number
+}
+
 export function handoffModel(bounds: HandoffBounds, mutant?: HandoffMutant): HandoffModel {
-  const { processes, epochMax, fenceMax, calls, lossy, tickets, reduced } = bounds
+  const { processes, epochMax, fenceMax, calls, lossy, tickets, beliefs: believing = false, reduced } = bounds
   const pops = processes.length
   const clients = calls.length
   const home = 0
@@ -628,7 +638,8 @@ export function handoffModel(bounds: HandoffBounds, mutant?: HandoffMutant): Han
   function search(
     s: Uint8Array,
     asker: number,
-    ticket?: { readonly pop: number; readonly epoch: number },
+    ticket?: Advice,
+    beliefs?: readonly (Advice | undefined)[],
   ): { found: boolean; asked: number[] } {
     const asked: number[] = []
     const own = record(asker)
@@ -637,6 +648,8 @@ export function handoffModel(bounds: HandoffBounds, mutant?: HandoffMutant): Han
     let epoch = -1
     if (ticket && ticket.pop !== asker && ticket.epoch >= 0) [pop, epoch] = [ticket.pop, ticket.epoch]
     if (points && byte(s, own + E) > epoch) [pop, epoch] = [byte(s, own + TO), byte(s, own + E)]
+    const believed = beliefs?.[asker]
+    if (believed && believed.epoch > epoch) ({ pop, epoch } = believed)
     if (pop < 0 && ticket && ticket.pop !== asker) pop = ticket.pop
     if (pop < 0) pop = home
     if (pop === asker) return { found: false, asked }
@@ -657,19 +670,23 @@ export function handoffModel(bounds: HandoffBounds, mutant?: HandoffMutant): Han
         const fetched = owns(s, via) || (s[v + K] === GRANTED && byte(s, v + TO) === pop)
         return { found: fetched, asked }
       }
-      // The grantee of a grant that is under way, by a ticket for it: the source sends the grant until it is there.
-      if (ticket && pop === ticket.pop && epoch === ticket.epoch && comesTo(s, pop, epoch))
-        return { found: true, asked }
-      if (k !== NONE && e > said && to !== asker && to !== pop) {
-        via = k === GRANTED && mutant !== "via-not-named" ? pop : -1
-        said = e
-        pop = to
-        continue
+      // The grantee of a grant that is under way, by hearsay or a ticket: the source sends the grant until it is there.
+      const heardOfIt = beliefs !== undefined || (ticket !== undefined && pop === ticket.pop && epoch === ticket.epoch)
+      if (heardOfIt && comesTo(s, pop, beliefs ? said : epoch)) return { found: true, asked }
+      let told = k === NONE ? undefined : { pop: to, epoch: e }
+      let granter = k === GRANTED && mutant !== "via-not-named" ? pop : -1
+      const heard = beliefs?.[pop]
+      if (heard && heard.epoch > e && (heard.pop !== asker || mutant === "told-of-itself")) {
+        told = heard
+        granter = -1
+        if (k === NONE && heard.epoch <= said) told = undefined
       }
-      if (k !== NONE && to !== asker && e > epoch) {
-        via = k === GRANTED && mutant !== "via-not-named" ? pop : -1
-        epoch = said = e
-        pop = to
+      if (told && told.pop !== asker && told.epoch > epoch) {
+        // News to the question: it is passed on, and the asker does not hear of it. Else the asker is told, and asks there.
+        if (told.epoch <= said) epoch = told.epoch
+        said = told.epoch
+        pop = told.pop
+        via = granter
         continue
       }
       if (usedHome || home === asker || mutant === "home-not-asked") return { found: false, asked }
@@ -737,6 +754,27 @@ export function handoffModel(bounds: HandoffBounds, mutant?: HandoffMutant): Han
           if (pop >= 0 && !search(s, p, { pop, epoch: e }).found)
             return `from POP ${p}, with the ticket for POP ${pop} at epoch ${e}, the actor is not found (I6)`
         }
+      if (believing) {
+        const lost = lostBelieving(s, p)
+        if (lost) return lost
+      }
+    }
+    return undefined
+  }
+
+  /** Searches from a POP, whatever it and the others believe of what was once true. */
+  function lostBelieving(s: Uint8Array, asker: number): string | undefined {
+    const truths: Advice[] = []
+    for (let e = 1; e <= epochMax; e++) if (s[heldAt + e] !== 0) truths.push({ pop: byte(s, heldAt + e) - 1, epoch: e })
+    const choices = truths.length + 1
+    for (let n = 0; n < choices ** pops; n++) {
+      const beliefs = Array.from({ length: pops }, (_, p) => {
+        const truth = truths[(Math.floor(n / choices ** p) % choices) - 1]
+        return truth?.pop === p ? undefined : truth
+      })
+      for (const ticket of [undefined, ...truths])
+        if (!search(s, asker, ticket, beliefs).found)
+          return `from POP ${asker}, where POPs believe ${JSON.stringify(beliefs)}, the actor is not found (I6)`
     }
     return undefined
   }
