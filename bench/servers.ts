@@ -1,97 +1,75 @@
-// The servers that `npm run bench` compares, each a process of its own on one port of loopback. They speak what the load generator in
-// `calls.ts` speaks: each frame of a client is one call, and each has one answer.
-import { actor, setup } from "@sojourn/core"
-import { createPop } from "@sojourn/server"
-import { lmdb } from "@sojourn/storage-lmdb"
-import { open } from "lmdb"
+import { fork, type ChildProcess } from "node:child_process"
 import { once } from "node:events"
-import type { AddressInfo } from "node:net"
-import { WebSocketServer, type WebSocket } from "ws"
+import { join } from "node:path"
+import { fileURLToPath } from "node:url"
+import type { HandWritten } from "./hand-written.ts"
+import type { Memory, Order } from "./served.ts"
 
-export type ServerKind = "raw" | "json" | "lmdb" | "sojourn"
+export type ServerKind = HandWritten | "sojourn"
 
-interface Call {
-  readonly c: number
-  readonly x: string
+/** A server of the bench in a process of its own. */
+export interface BenchServer {
+  readonly port: number
+  readonly url: string
+  memory(): Promise<Memory>
+  /** Resolves when none of its actors is awake. */
+  asleep(): Promise<void>
+  stop(): Promise<void>
 }
 
-const app = setup({
-  actors: {
-    counter: actor({
-      state: () => ({ n: 0 }),
-      actions: {
-        add(c, by: number) {
-          c.state.n += by
-          return c.state.n
-        },
-      },
-      queries: { echo: (_c, text: string) => text },
-    }),
-  },
-})
+/** Ends every server that it started, in the reverse order. */
+export class Servers implements AsyncDisposable {
+  readonly #folder: string
+  readonly #running: BenchServer[] = []
 
-async function handWritten(serve: (ws: WebSocket, client: number) => void): Promise<number> {
-  const server = new WebSocketServer({ host: "127.0.0.1", port: 0, perMessageDeflate: false })
-  await once(server, "listening")
-  let clients = 0
-  server.on("connection", (ws) => {
-    ws.on("error", () => undefined)
-    serve(ws, clients++)
-  })
-  return (server.address() as AddressInfo).port
-}
+  /** Stores are made in `folder`. */
+  constructor(folder: string) {
+    this.#folder = folder
+  }
 
-/** What a careful author writes by hand: one counter a client, one transaction for what comes together, the reply after its flush. */
-function lmdbCounters(folder: string): (ws: WebSocket, client: number) => void {
-  const db = open<number, string>(folder, { noSubdir: false, overlappingSync: false })
-  const counts = new Map<string, number>()
-  return (ws, client) => {
-    const key = `client${client}`
-    ws.on("message", (data) => {
-      const { c } = JSON.parse((data as Buffer).toString()) as Call
-      const n = (counts.get(key) ?? 0) + 1
-      counts.set(key, n)
-      void db.put(key, n).then(() => {
-        ws.send(JSON.stringify({ c, n }))
-      })
+  /** `idleMs`: of this framework's, after how long without a call its actors sleep. */
+  async start(kind: ServerKind, idleMs = 30_000): Promise<BenchServer> {
+    const module = kind === "sojourn" ? "./sojourn.ts" : "./hand-written.ts"
+    const store = join(this.#folder, `${kind}-${this.#running.length}`)
+    const child = fork(fileURLToPath(new URL(module, import.meta.url)), [kind, store, String(idleMs)], {
+      execArgv: process.execArgv,
+      // A test runner's variable would make the child report to it.
+      env: { ...process.env, NODE_ENV: "production", NODE_TEST_CONTEXT: undefined },
+      stdio: ["ignore", "inherit", "inherit", "ipc"],
     })
+    const server = serverOf(kind, child, ((await answerOf(kind, child)) as { port: number }).port)
+    this.#running.push(server)
+    return server
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const server of this.#running.splice(0).reverse()) await server.stop()
   }
 }
 
-async function start(kind: ServerKind, folder: string): Promise<number> {
-  switch (kind) {
-    case "raw":
-      return handWritten((ws) => {
-        ws.on("message", (data) => {
-          ws.send(data, { binary: false })
-        })
-      })
-    case "json":
-      return handWritten((ws) => {
-        ws.on("message", (data) => {
-          const { c, x } = JSON.parse((data as Buffer).toString()) as Call
-          ws.send(JSON.stringify({ c, x }))
-        })
-      })
-    case "lmdb":
-      return handWritten(lmdbCounters(folder))
-    case "sojourn": {
-      const pop = await createPop({
-        app,
-        id: "bench",
-        region: "loopback",
-        storage: lmdb(folder),
-        authenticate: (_request, token) => (token === undefined ? null : { id: token }),
-        logLevel: "error",
-      })
-      const { port } = await pop.listen(0)
-      return port
-    }
-  }
+async function answerOf(kind: ServerKind, child: ChildProcess): Promise<unknown> {
+  const answer = await Promise.race([once(child, "message"), once(child, "exit").then(() => undefined)])
+  if (answer === undefined) throw new Error(`the server ${kind} ended with ${child.exitCode ?? child.signalCode}`)
+  return answer[0]
 }
 
-const [, , kind, folder = ""] = process.argv
-if (process.send) {
-  process.on("disconnect", () => process.exit(0))
-  process.send({ port: await start(kind as ServerKind, folder) })
+/** It is asked one thing at a time. */
+function serverOf(kind: ServerKind, child: ChildProcess, port: number): BenchServer {
+  const ask = async (order: Order): Promise<unknown> => {
+    const answer = answerOf(kind, child)
+    child.send(order)
+    return answer
+  }
+  return {
+    port,
+    url: `ws://127.0.0.1:${port}`,
+    memory: async () => (await ask("memory")) as Memory,
+    asleep: async () => void (await ask("asleep")),
+    async stop() {
+      if (child.exitCode !== null || child.signalCode !== null) return
+      const gone = once(child, "exit")
+      child.kill("SIGKILL")
+      await gone
+    },
+  }
 }

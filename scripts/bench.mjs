@@ -1,4 +1,4 @@
-// `npm run bench`: calls of this framework beside hand-written servers, in one run.
+// `npm run bench`: this framework beside hand-written servers, in one run.
 import { runProgram } from "./program.mjs"
 
-await runProgram("bench/calls.ts")
+await runProgram("bench/bench.ts")

@@ -1,0 +1,36 @@
+// The child's side of a server of the bench: told by its arguments what to serve, it says its port, and answers what it is asked.
+import { setFlagsFromString } from "node:v8"
+import { runInNewContext } from "node:vm"
+
+/** `memory`: what is in use after the garbage is gone. `asleep`: answered once no actor is awake. */
+export type Order = "memory" | "asleep"
+
+export interface Memory {
+  /** The JavaScript heap, and what it holds outside of it (buffers). */
+  readonly heap: number
+  readonly rss: number
+}
+
+function memory(): Memory {
+  setFlagsFromString("--expose-gc")
+  const gc = runInNewContext("gc") as () => void
+  // What a first round finalizes, a second can free.
+  for (let i = 0; i < 3; i++) gc()
+  const { heapUsed, external, rss } = process.memoryUsage()
+  return { heap: heapUsed + external, rss }
+}
+
+/** The process lives as long as the channel to its parent. */
+export function serveBench(
+  start: (kind: string, folder: string, idleMs: number) => Promise<number>,
+  asleep: () => Promise<void> = () => Promise.resolve(),
+): void {
+  const [, , kind = "", folder = "", idleMs = ""] = process.argv
+  if (process.send === undefined) throw new Error("this module is a server of the bench: npm run bench starts it")
+  process.on("disconnect", () => process.exit(0))
+  process.on("message", (order: Order) => {
+    if (order === "memory") process.send?.(memory())
+    else void asleep().then(() => process.send?.({}))
+  })
+  void start(kind, folder, Number(idleMs)).then((port) => process.send?.({ port }))
+}
