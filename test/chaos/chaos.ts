@@ -11,7 +11,7 @@ import { pauseMs } from "./limits.ts"
 import { chaosOptions, usage, type ChaosOptions } from "./options.ts"
 import type { PopExtras } from "./pop.ts"
 import { seeded } from "./random.ts"
-import { Recoveries, spread } from "./recoveries.ts"
+import { Recoveries, spread, type Spread } from "./recoveries.ts"
 import { now, Traveller } from "./traveller.ts"
 
 /**
@@ -52,7 +52,7 @@ class Run {
   }
 
   async run(disks: Disks | undefined): Promise<boolean> {
-    const { pops, minutes, killsPerMinute } = this.#options
+    const { pops, minutes, killsPerMinute, alone } = this.#options
     const ids = popNames.slice(0, pops)
     for (const id of ids) disks?.prepare(id)
     const cluster = await this.#start(ids)
@@ -74,6 +74,7 @@ class Run {
         recoveries,
         random: seeded(this.#options.seed + 1),
         killsPerMinute,
+        alone,
         say: (line) => this.#tell(line),
       })
       const progress = setInterval(() => {
@@ -244,6 +245,7 @@ class Run {
         minutes,
         seed,
         clients: travellers.length,
+        alone: this.#options.alone,
         loadAverage: Math.round(loadavg()[1] ?? 0),
         disk: disks?.refusal ?? "none",
         diskRefusals: this.#logged(fullLine).length,
@@ -307,15 +309,13 @@ class Run {
   }
 }
 
-function tableLines(table: ReturnType<Recoveries["table"]>, counts: ReadonlyMap<string, number>): string[] {
+function tableLines(table: ReadonlyMap<string, Spread>, counts: ReadonlyMap<string, number>): string[] {
   const row = (cells: readonly unknown[]): string =>
     cells.map((cell, i) => (i === 0 ? String(cell).padEnd(20) : String(cell).padStart(8))).join("")
   return [
-    "served again, ms; alone: those whom no other fault concerned meanwhile",
-    row(["fault", "times", "clients", "p50", "p99", "max", "alone", "p50", "p99", "max"]),
-    ...[...table].map(([kind, { all, alone }]) =>
-      row([kind, counts.get(kind), all.n, all.p50, all.p99, all.max, alone.n, alone.p50, alone.p99, alone.max]),
-    ),
+    "served again after a fault's end (a kill, a drain: after its beginning), ms",
+    row(["fault", "times", "clients", "p50", "p99", "max"]),
+    ...[...table].map(([kind, { n, p50, p99, max }]) => row([kind, counts.get(kind), n, p50, p99, max])),
   ]
 }
 

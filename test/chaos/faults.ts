@@ -29,20 +29,24 @@ export interface FaultsOptions {
   readonly recoveries: Recoveries
   readonly random: () => number
   readonly killsPerMinute: number
+  /** Each kind in its turn, the next when everybody was served again after the one before. */
+  readonly alone: boolean
   readonly say: (line: string) => void
 }
 
 /** Means, ms. */
 const popFaultEveryMs = 10_000
 const lineFaultEveryMs = 2_000
-/** Past it a client counts as not served; the end of the run looks at it again. */
-const servedMsMax = 60_000
+/** After the last fault: who is not served by then is measured no more, and is looked at again by the end of the run. */
+const servedMsMax = 30_000
 
 const sides: readonly ProxySide[] = ["up", "down", "both"]
 /** What hand-offs and sessions depend on: each of these is dropped or repeated by itself now and then. */
 const meshTypes = ["PULL", "GRANT", "CONFIRM", "HOMEUPD", "FRAME", "RELAY_OPEN"]
-/** Between clients and POPs what is dropped is noticed by its absence, and what comes twice by its number; a second `hello` or `attach` is no
- * message of the protocol, and no transport under it makes one. */
+/**
+ * Between clients and POPs what is dropped is noticed by its absence, and what comes twice by its number. A second `hello` is a fault of the
+ * protocol, for which the POP closes the connection for good, and no transport under it makes one.
+ */
 const clientTypes = { drop: ["reply", "attached", "out", "call", "ack", "attach"], duplicate: ["reply", "out", "call"] }
 
 interface Line {
@@ -64,6 +68,7 @@ export class Faults {
   readonly #work = new Set<Promise<void>>()
   #failure: { readonly cause: unknown } | undefined
   #stopped = false
+  #end = Infinity
   readonly #stopping = Promise.withResolvers<void>()
 
   constructor(options: FaultsOptions) {
@@ -95,7 +100,8 @@ export class Faults {
 
   /** Until `end`; resolves when everything is mended. Rejects when something could not be. */
   async run(end: number): Promise<void> {
-    const { killsPerMinute, random } = this.#o
+    const { killsPerMinute, alone, random } = this.#o
+    this.#end = end
     const timer = setTimeout(() => this.#stop(), end - now())
     const every = async (ms: () => number, once: () => void | Promise<void>): Promise<void> => {
       let next = now()
@@ -107,19 +113,32 @@ export class Faults {
       }
     }
     const chance = (mean: number) => (): number => between(random, 0.5 * mean, 1.5 * mean)
-    await Promise.all([
-      killsPerMinute > 0
-        ? every(
-            () => 60_000 / killsPerMinute,
-            () => this.#popFault("kill"),
-          )
-        : undefined,
-      every(chance(popFaultEveryMs), () => this.#popFault(pick(random, popFaults) ?? "drain")),
-      every(chance(lineFaultEveryMs), () => this.#lineFault(pick(random, lineFaults) ?? "cut")),
-    ])
+    if (alone) await this.#oneByOne()
+    else
+      await Promise.all([
+        killsPerMinute > 0
+          ? every(
+              () => 60_000 / killsPerMinute,
+              () => this.#popFault("kill"),
+            )
+          : undefined,
+        every(chance(popFaultEveryMs), () => this.#popFault(pick(random, popFaults) ?? "drain")),
+        every(chance(lineFaultEveryMs), () => this.#lineFault(pick(random, lineFaults) ?? "cut")),
+      ])
     clearTimeout(timer)
     while (this.#work.size > 0) await Promise.all(this.#work)
     if (this.#failure !== undefined) throw this.#failure.cause
+  }
+
+  async #oneByOne(): Promise<void> {
+    for (;;) {
+      for (const kind of ["kill", ...popFaults, ...lineFaults] as const) {
+        if (this.#stopped) return
+        if (kind === "kill" || popFaults.some((one) => one === kind)) await this.#popFault(kind as PopFault)
+        else this.#lineFault(kind as LineFault)
+        while (this.#work.size > 0) await Promise.all(this.#work)
+      }
+    }
   }
 
   #stop(): void {
@@ -181,19 +200,19 @@ export class Faults {
         : this.#across((at, owner) => at === pop || owner === pop)
     const killed = kind === "disk full" && random() < 0.3
     const name = killed ? "disk full, killed" : kind
-    const trouble = recoveries.began(name, new Set(concerned.map(([traveller]) => traveller)))
+    recoveries.count(name)
     say(`${name} ${pop}`)
-    let from = trouble.begun
+    let from = now()
     switch (kind) {
       case "kill":
         this.kills += 1
         await cluster.kill(pop)
-        this.#measure(trouble, from, concerned)
+        this.#measure(name, from, concerned)
         await this.#sleep(between(random, 0, 1_000))
         await this.#restart(pop)
         break
       case "drain":
-        this.#measure(trouble, from, concerned)
+        this.#measure(name, from, concerned)
         await cluster.drain(pop)
         await this.#restart(pop)
         break
@@ -212,14 +231,14 @@ export class Faults {
         from = now()
         break
     }
-    trouble.ended = now()
-    if (kind !== "kill" && kind !== "drain") this.#measure(trouble, from, concerned)
+    if (kind !== "kill" && kind !== "drain") this.#measure(name, from, concerned)
   }
 
   async #restart(pop: string): Promise<void> {
     const begun = now()
     await this.#o.cluster.restart(pop)
     this.restartMs.push(now() - begun)
+    this.#o.say(`${pop} serves ${Math.round(now() - begun)} ms after its start`)
   }
 
   async #diskFull(pop: string, killed: boolean): Promise<void> {
@@ -270,14 +289,10 @@ export class Faults {
     }
   }
 
-  #measure(
-    trouble: Parameters<Recoveries["measure"]>[0],
-    from: number,
-    concerned: readonly [Traveller, string][],
-  ): void {
+  #measure(kind: string, from: number, concerned: readonly [Traveller, string][]): void {
     const { recoveries } = this.#o
     for (const [traveller, key] of new Map(concerned))
-      this.#background(recoveries.measure(trouble, from, traveller, key, from + servedMsMax))
+      this.#background(recoveries.measure(kind, from, traveller, key, this.#end + servedMsMax))
   }
 
   #lineFault(kind: LineFault): void {
@@ -292,7 +307,8 @@ export class Faults {
     const { proxy, name, mesh } = line
     const concerned = line.concerned()
     const side = pick(random, sides) ?? "both"
-    const trouble = recoveries.began(`${kind}, ${mesh ? "mesh" : "clients"}`, new Set(concerned.map(([one]) => one)))
+    const title = `${kind}, ${mesh ? "mesh" : "clients"}`
+    recoveries.count(title)
     say(`${kind} ${side} ${name}`)
     const rule = async (ms: number, what: ProxyRule): Promise<void> => {
       const handle = proxy.addRule({ ...what, side })
@@ -328,8 +344,7 @@ export class Faults {
           match: this.#some(mesh ? meshTypes : clientTypes[kind], mesh),
         })
     }
-    trouble.ended = now()
-    this.#measure(trouble, trouble.ended, concerned)
+    this.#measure(title, now(), concerned)
   }
 
   /** A part of one type's messages, or of all where they may be any. */

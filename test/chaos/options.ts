@@ -9,6 +9,7 @@ export interface ChaosOptions {
   readonly killsPerMinute: number
   /** Calls and queries a second, all clients together. */
   readonly rate: number
+  readonly alone: boolean
   readonly plant: Plant | undefined
   readonly keep: boolean
   readonly json: boolean
@@ -20,6 +21,7 @@ export const usage = `npm run chaos -- [options]
   --clients N           clients that travel and call (default 200)
   --pops N              POPs, each a process with a store of its own (default 4, from 3 to 8)
   --kills-per-minute N  SIGKILL and restart (default 12)
+  --alone               one fault at a time, each kind in its turn: what each costs by itself
   --rate N              calls and queries a second, all clients together (default 50)
   --seed N              chooses faults, routes, hints and calls (default: random). The machine's own timing stays its own
   --plant KIND          a defect of the actors that the judge must find: ${plants.join(", ")}. The run then fails
@@ -40,6 +42,7 @@ export function chaosOptions(args: readonly string[]): ChaosOptions | undefined 
       "kills-per-minute": { type: "string", default: "12" },
       rate: { type: "string", default: "50" },
       seed: { type: "string" },
+      alone: { type: "boolean", default: false },
       plant: { type: "string" },
       keep: { type: "boolean", default: false },
       json: { type: "boolean", default: false },
@@ -58,6 +61,7 @@ export function chaosOptions(args: readonly string[]): ChaosOptions | undefined 
     rate: number("--rate", values.rate, 1, 5_000),
     seed:
       values.seed === undefined ? Math.floor(Math.random() * 2 ** 31) : whole("--seed", values.seed, 0, 2 ** 32 - 1),
+    alone: values.alone,
     plant,
     keep: values.keep,
     json: values.json,

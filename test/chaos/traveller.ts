@@ -41,6 +41,7 @@ export class Traveller {
   readonly #former = new Map<string, string>()
   #hint: "right" | "stale" | "none" = "right"
   #pending = 0
+  readonly #asking = new Map<string, Promise<number | undefined>>()
   #timer: NodeJS.Timeout | undefined
   #stopped = false
 
@@ -140,8 +141,17 @@ export class Traveller {
     }
   }
 
-  /** Goes on asking until it is served. @returns when that was, undefined: not by `until` */
-  async served(key: string, until: number): Promise<number | undefined> {
+  /** Goes on asking until it is served, once however many wait for it. @returns when that was, undefined: not by `until` */
+  served(key: string, until: number): Promise<number | undefined> {
+    let asking = this.#asking.get(key)
+    if (asking === undefined) {
+      asking = this.#ask(key, until).finally(() => this.#asking.delete(key))
+      this.#asking.set(key, asking)
+    }
+    return asking
+  }
+
+  async #ask(key: string, until: number): Promise<number | undefined> {
     while (now() < until && !this.#closed) {
       if (await this.record(key, Math.max(1, Math.min(clientLimits.callMs, until - now())))) return now()
       await new Promise((resolve) => setTimeout(resolve, 50))
