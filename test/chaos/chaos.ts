@@ -83,6 +83,9 @@ class Run {
       }, 15_000)
       try {
         await faults.run(now() + minutes * 60_000)
+      } catch (cause) {
+        this.#leave()
+        throw cause
       } finally {
         clearInterval(progress)
         for (const traveller of travellers) traveller.stop()
@@ -109,6 +112,8 @@ class Run {
       clientRttMs: () => clientRttMs,
       jitterMs: 2,
       messages: true,
+      // A process of a busy machine may take long to load.
+      startMsMax: 60_000,
       // A POP that is started again loads what was compiled before.
       env: { NODE_COMPILE_CACHE: join(this.#folder, "compiled") },
       options: (plant === undefined ? {} : { plant }) satisfies PopExtras,

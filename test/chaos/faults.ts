@@ -126,7 +126,7 @@ export class Faults {
         every(chance(lineFaultEveryMs), () => this.#lineFault(pick(random, lineFaults) ?? "cut")),
       ])
     clearTimeout(timer)
-    while (this.#work.size > 0) await Promise.all(this.#work)
+    while (this.#work.size > 0 && this.#failure === undefined) await Promise.race(this.#work)
     if (this.#failure !== undefined) throw this.#failure.cause
   }
 
@@ -158,6 +158,7 @@ export class Faults {
     const done = work
       .catch((cause: unknown) => {
         this.#failure ??= { cause }
+        this.#o.say(`could not be mended: ${String(cause)}`)
         this.#stop()
       })
       .finally(() => this.#work.delete(done))

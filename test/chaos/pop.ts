@@ -9,7 +9,7 @@ export interface PopExtras {
   readonly plant?: Plant
 }
 
-/** What the process is asked: `grow` puts blocks into its store, until that refuses or there are enough; `shrink` takes them out. */
+/** What the process is asked: `grow` puts blocks into its store, until that refuses, there are enough, or `shrink` takes them out. */
 export type Order = { readonly t: "grow" | "shrink" }
 
 const blockChars = 262_144
@@ -28,18 +28,19 @@ if (process.send !== undefined)
       mesh,
       authenticate: (_, token) => (token === undefined ? null : { id: token }),
       limits: popLimits,
-      logLevel: "warn",
+      logLevel: "info",
     })
     await pop.listen(port)
     await pop.ready()
     const ballasts = ballastNames.map((name) => pop.actors.ballast.get(`${name}~${id}`))
+    let growing = false
     return {
       close: (how) => pop.close(how),
       async answer(what) {
-        const { t } = what as Order
+        growing = (what as Order).t === "grow"
         for (const ballast of ballasts)
-          if (t === "shrink") await ballast.drop()
-          else while ((await ballast.add(blockChars)) < blocksMax);
+          if (!growing) await ballast.drop()
+          else while (growing && (await ballast.add(blockChars)) < blocksMax);
       },
     }
   })
