@@ -478,6 +478,12 @@ class Run {
   async #goHome(): Promise<void> {
     const world = this.#world
     if (world.finding !== undefined) return
+    // One that drained for a deploy may be on its way back.
+    await this.#until(
+      () => this.#pops.every(({ up, node }) => up && node?.serving() === true),
+      30_000,
+      "a POP does not come back",
+    )
     let closing = this.#visitors.length
     for (const { client } of this.#visitors) void client.close().then(() => closing--)
     await this.#until(() => closing === 0, 10_000, "clients do not close")
