@@ -9,7 +9,9 @@ import {
   type ServerFrame,
 } from "@sojourn/protocol"
 import { addressId } from "./address.ts"
-import type { AttachRequest, HostAttach } from "./attach.ts"
+import type { Admission } from "./admission.ts"
+import type { AttachRequest, HostAttach, SessionFrame } from "./attach.ts"
+import { Channel } from "./channel.ts"
 import type { Host } from "./host.ts"
 import type { Limits } from "./limits.ts"
 import { isServer, type Principal } from "./mesh-messages.ts"
@@ -43,6 +45,7 @@ export interface GatewayOptions {
   readonly pop: string
   readonly node: string
   readonly host: Host
+  readonly admission: Admission
   readonly clock: Clock
   readonly limits: Limits
   readonly events: EventSink
@@ -140,7 +143,7 @@ class Connection implements PipeReader<string> {
   readonly #upgrade: Upgrade
   readonly #o: GatewayOptions
   readonly #gone: () => void
-  readonly #attaches = new Map<number, HostAttach>()
+  readonly #channels = new Map<number, Channel>()
   /** `new`: nothing heard; `proving`: authenticate runs; `open`: welcomed; `closed`. */
   #state: "new" | "proving" | "open" | "closed" = "new"
   #who: Principal | undefined
@@ -207,9 +210,9 @@ class Connection implements PipeReader<string> {
     if (this.#state === "closed") return
     this.#state = "closed"
     this.#timer?.()
-    const attaches = [...this.#attaches.values()]
-    this.#attaches.clear()
-    for (const attach of attaches) this.#o.host.leave(attach)
+    const channels = [...this.#channels.values()]
+    this.#channels.clear()
+    for (const channel of channels) this.#leave(channel)
     this.#gone()
   }
 
@@ -248,15 +251,15 @@ class Connection implements PipeReader<string> {
       case "call":
       case "query":
       case "ack": {
-        const attach = this.#attaches.get(frame.ch)
+        const channel = this.#channels.get(frame.ch)
         // None: it ended while this frame was on its way; the client attaches again and sends what is unacknowledged.
-        if (attach) this.#o.host.receive(attach, frame)
+        if (channel?.attach) this.#receive(channel, channel.attach, frame)
         return
       }
       case "detach": {
-        const attach = this.#attaches.get(frame.ch)
-        this.#attaches.delete(frame.ch)
-        if (attach) this.#o.host.leave(attach)
+        const channel = this.#channels.get(frame.ch)
+        this.#channels.delete(frame.ch)
+        if (channel) this.#leave(channel)
         return
       }
       case "token":
@@ -339,28 +342,61 @@ class Connection implements PipeReader<string> {
     })
   }
 
+  /** Silently: who asked for it knows. */
+  #leave(channel: Channel): void {
+    channel.end()
+    if (channel.attach) this.#o.host.leave(channel.attach)
+  }
+
+  #receive(channel: Channel, attach: HostAttach, frame: SessionFrame): void {
+    const { admission, clock, host } = this.#o
+    if (frame.t !== "ack") {
+      if (!channel.open) return
+      const refusal = admission.refusal(channel)
+      if (refusal) {
+        channel.refuse(
+          refusal,
+          (ms, fn) => clock.after(ms, fn),
+          () => {
+            this.#send({ t: "detached", ch: attach.ch, err: refusal.toWire() })
+            host.leave(attach)
+          },
+        )
+        return
+      }
+      channel.handOn(frame)
+    }
+    host.receive(attach, frame)
+  }
+
   #attach(body: AttachBody, tickets?: ReadonlyMap<string, string>): void {
-    const { host, limits } = this.#o
+    const { admission, host, limits } = this.#o
     const who = this.#who
     if (!who || this.#state !== "open") return
-    const before = this.#attaches.get(body.ch)
+    const before = this.#channels.get(body.ch)
     if (before) {
-      this.#attaches.delete(body.ch)
-      host.leave(before)
+      this.#channels.delete(body.ch)
+      this.#leave(before)
     }
     const refuse = (error: SojournError): void => {
       this.#send({ t: "detached", ch: body.ch, err: error.toWire() })
+    }
+    // Before anything that costs more than to say so.
+    const channel = new Channel(body)
+    const refusal = admission.refusal(channel)
+    if (refusal) {
+      refuse(refusal)
+      return
     }
     try {
       const actor = addressId(body.actor[0], body.actor[1])
       const session = this.#o.sessionIds.verify(body.sid, who.id)
       if (!session) throw new SojournError("SESSION_UNKNOWN", "the session id was not minted for this principal")
-      if (this.#attaches.size >= limits.attachesPerConnectionMax)
+      if (this.#channels.size >= limits.attachesPerConnectionMax)
         throw new SojournError(
           "RATE_LIMITED",
-          `this connection has ${this.#attaches.size} attaches (limits.attachesPerConnectionMax)`,
+          `this connection has ${this.#channels.size} attaches (limits.attachesPerConnectionMax)`,
         )
-      let over = false
       const request: AttachRequest = {
         actor,
         who,
@@ -372,15 +408,16 @@ class Connection implements PipeReader<string> {
         localOnly: false,
         out: (frame) => {
           this.#send(frame)
+          channel.told(frame)
         },
         ended: () => {
-          over = true
-          if (this.#attaches.get(body.ch)?.request === request) this.#attaches.delete(body.ch)
+          channel.end()
+          if (this.#channels.get(body.ch) === channel) this.#channels.delete(body.ch)
         },
       }
-      const attach = host.attach(request)
+      channel.attach = host.attach(request)
       // It may have ended while it was being made (refused at once).
-      if (!over) this.#attaches.set(body.ch, attach)
+      if (!channel.closed) this.#channels.set(body.ch, channel)
     } catch (error) {
       refuse(error instanceof SojournError ? error : new SojournError("INTERNAL", undefined, { cause: error }))
     }

@@ -62,7 +62,18 @@ export {
 export type { ActorRows, OwnershipRules } from "./store-ops.ts"
 
 // What comes in by parameter.
-export type { Chance, Clock, CoreEvent, EventSink, MeshDialer, Pipe, PipeReader, Primitives, Undo } from "./ports.ts"
+export type {
+  Chance,
+  Clock,
+  CoreEvent,
+  EventSink,
+  LoopLoad,
+  MeshDialer,
+  Pipe,
+  PipeReader,
+  Primitives,
+  Undo,
+} from "./ports.ts"
 export { defaultLimits, withLimits } from "./limits.ts"
 export type { Limits } from "./limits.ts"
 

@@ -79,6 +79,13 @@ export const defaultLimits = {
   /** Frames a second on one connection, and the burst above it: RATE_LIMITED. */
   framesPerSecondMax: 5_000,
   framesBurstMax: 20_000,
+  /** Calls and attaches read so late in a round of the event loop, after the second without rest: OVERLOADED (`admission.ts`). */
+  lateMsMax: 3,
+  overloadMsMin: 100,
+  overloadHoldMs: 2_000,
+  /** Who is refused comes back after a random time between these. */
+  overloadRetryMs: 200,
+  overloadRetryMsMax: 1_000,
   /** Pulls started by tickets in upgrades, a second, before authentication. */
   earlyPullsPerSecondMax: 200,
   /** A stored body over the first goes between POPs in chunks of the second; so much of it is under way at once. */
@@ -135,6 +142,7 @@ export function withLimits(overrides: Partial<Limits> = {}): Limits {
   atMost("goAwaySpreadMs", "closeMsMax")
   atMost("alarmRetryMs", "alarmRetryMsMax")
   atMost("meshDialMsMin", "meshDialMsMax")
+  atMost("overloadRetryMs", "overloadRetryMsMax")
   atMost("meshBeatMs", "meshDeadMs")
   atMost("snapshotBytesMax", "meshMessageBytesMax")
   atMost("tailBytesMax", "snapshotBytesMax")

@@ -1,5 +1,6 @@
 import { SojournError } from "@sojourn/protocol"
 import type { ActorDefinition, App } from "./actor.ts"
+import { Admission } from "./admission.ts"
 import { addressId } from "./address.ts"
 import { Caller } from "./caller.ts"
 import { Forgetting, type ForgetReport } from "./forget.ts"
@@ -10,7 +11,7 @@ import type { Limits } from "./limits.ts"
 import { serverPrefix } from "./mesh-messages.ts"
 import type { MoveDone } from "./offers.ts"
 import { createMesh, type Mesh, type MeshPeer } from "./mesh.ts"
-import type { Chance, Clock, EventSink, MeshDialer, Pipe, PipeReader, Primitives, Undo } from "./ports.ts"
+import type { Chance, Clock, EventSink, LoopLoad, MeshDialer, Pipe, PipeReader, Primitives, Undo } from "./ports.ts"
 import { createSessionIds } from "./session-ids.ts"
 import type { Store } from "./store.ts"
 import { createTickets } from "./tickets.ts"
@@ -40,6 +41,8 @@ export interface NodeOptions<D> {
   readonly mesh?: NodeMesh
   readonly authenticate: Authenticate
   readonly events: EventSink
+  /** Absent: no client is ever refused because the node has too much to do. */
+  readonly loop?: LoopLoad
 }
 
 type Handler = (c: never, ...args: never[]) => unknown
@@ -77,7 +80,8 @@ export interface CoreNode<D = Readonly<Record<string, ActorDefinition>>> {
   readonly actors: { readonly [K in keyof D]: ServerActors<D[K]> }
   /** Moves an actor owned here, with its attached clients: see `Host.move`. */
   move(actor: readonly [name: string, key: string], to: string): Promise<MoveDone>
-  stats(): { readonly residents: number; readonly connections: number }
+  /** `refused`: calls, queries and attaches that were OVERLOADED, since the node was made. */
+  stats(): { readonly residents: number; readonly connections: number; readonly refused: number }
   /**
    * Gives up a POP whose store is destroyed for good, which only a person can know; `heir` takes its place as a home. May be called again, at any POP,
    * until the report says `complete`. Rejects with BAD_CONFIG where the names make no sense.
@@ -141,10 +145,12 @@ export function createNode<D>(options: NodeOptions<D>): CoreNode<D> {
     linked: (id) => mesh?.up(id) ?? false,
     rtt: (id) => mesh?.rtt(id),
   })
+  const admission = new Admission({ loop: options.loop, limits, clock, chance, events })
   const gateway = new Gateway({
     pop,
     node,
     host,
+    admission,
     clock,
     limits,
     events,
@@ -362,7 +368,7 @@ export function createNode<D>(options: NodeOptions<D>): CoreNode<D> {
       if (state !== "serving") throw lost ?? new SojournError("NOT_SERVING", `POP ${pop} does not serve`)
       return host.move(id, to)
     },
-    stats: () => ({ residents: host.residents, connections: gateway.connections }),
+    stats: () => ({ residents: host.residents, connections: gateway.connections, refused: admission.refused }),
     stop: (how) => (stopping ??= stop(how?.drainMs ?? limits.closeMsMax)),
   }
 }

@@ -18,6 +18,16 @@ export interface Primitives {
   equal(a: string, b: string): boolean
 }
 
+/** How a runtime with an event loop tells what it has to do. A round is one pass over everything that is ready. */
+export interface LoopLoad {
+  /** Ms since the round began: what is read now may have waited so long, besides what the round before took. */
+  roundMs(): number
+  /** Number of the round that is under way. */
+  rounds(): number
+  /** Ms since the loop last had nothing to do. */
+  busyMs(): number
+}
+
 /** One reliable, ordered, message-keeping byte pipe: a WebSocket in production, a queue in the simulator. */
 export interface Pipe<T extends string | Uint8Array> {
   /** Queues a message. `done` runs once it has left this process (or the pipe closed): the sender's back-pressure. */

@@ -3,6 +3,7 @@ import { createNode, type Authenticate, type CoreNode, type EventSink, type Move
 import { createAdmin } from "./admin.ts"
 import { createEventLog } from "./event-log.ts"
 import { createFront } from "./front.ts"
+import { createLoopLoad } from "./loop-load.ts"
 import { createMeshDialer } from "./mesh-dialer.ts"
 import { checkDurability, checkOptions, type PopOptions } from "./pop-options.ts"
 import { chance, clock, primitives } from "./primitives.ts"
@@ -74,6 +75,7 @@ export async function createPop<D>(options: PopOptions<D>): Promise<Pop<D>> {
     chance,
     primitives,
     limits,
+    loop: createLoopLoad(),
     authenticate: options.authenticate ?? (dev ? letIn : refuseAll),
     events,
     ...(options.mesh === undefined

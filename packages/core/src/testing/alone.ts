@@ -4,7 +4,7 @@ import type { App } from "../actor.ts"
 import { defaultLimits, type Limits } from "../limits.ts"
 import { memoryDisk, memoryStore } from "../memory-store.ts"
 import { createNode, type CoreNode } from "../node.ts"
-import type { Clock, CoreEvent, Primitives } from "../ports.ts"
+import type { Clock, CoreEvent, LoopLoad, Primitives } from "../ports.ts"
 import type { Store } from "../store.ts"
 
 export const primitives: Primitives = {
@@ -22,6 +22,7 @@ export async function alone<D>(
     readonly limits?: Partial<Limits>
     readonly store?: (store: Store) => Store
     readonly clock?: Clock
+    readonly loop?: LoopLoad
   } = {},
 ): Promise<{ node: CoreNode<D>; events: CoreEvent[]; store: Store; again: (app?: App<D>) => Promise<CoreNode<D>> }> {
   const disk = memoryDisk("disk")
@@ -51,6 +52,7 @@ export async function alone<D>(
       limits: { ...defaultLimits, ...options.limits },
       authenticate: (_request, token) => (token === undefined ? null : { id: token }),
       events: (event) => events.push(event),
+      ...(options.loop && { loop: options.loop }),
     })
     await node.start()
     return { node, store }

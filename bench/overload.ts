@@ -1,0 +1,48 @@
+// More than a POP can take, from all sides: what it refuses, in which words, with how much memory, and what becomes of everybody else.
+//
+//   npm run overload [-- --only NAME] [--json] [--brief]
+//
+// One real POP with LMDB for each scenario, clients in other processes, everything on loopback. Figures are goals that are met or missed; a
+// run fails where something must be so on any machine (a lost call, an unnamed refusal) and is not.
+import { mkdtempSync, rmSync } from "node:fs"
+import { availableParallelism, loadavg } from "node:os"
+import { parseArgs } from "node:util"
+import { overloadedCalls } from "./overload-calls.ts"
+import type { Report } from "./overload-parts.ts"
+
+const scenarios: Readonly<Record<string, (folder: string, brief: boolean) => Promise<Report>>> = {
+  calls: (folder, brief) => overloadedCalls(folder, { clients: 64, ms: brief ? 1_000 : 10_000, times: 2 }),
+}
+
+const { values } = parseArgs({
+  options: {
+    only: { type: "string", multiple: true },
+    json: { type: "boolean", default: false },
+    brief: { type: "boolean", default: false },
+  },
+})
+const names = Object.keys(scenarios)
+for (const name of values.only ?? [])
+  if (!names.includes(name)) throw new RangeError(`--only takes ${names.join(", ")}, not ${name}`)
+
+// In the working directory, because that is a disk where the temporary folder may not be one.
+const folder = mkdtempSync(".bench-overload-")
+const reports: Report[] = []
+try {
+  for (const name of values.only ?? names) {
+    const report = await (scenarios[name] as (typeof scenarios)[string])(folder, values.brief)
+    reports.push(report)
+    if (values.json) continue
+    console.log(`\n${name}`)
+    for (const [what, figure] of Object.entries(report.figures)) console.log(`  ${what}: ${JSON.stringify(figure)}`)
+    for (const { what, met, must } of report.checks)
+      console.log(`  ${met ? "met   " : must ? "FAILED" : "missed"} ${what}`)
+  }
+} finally {
+  rmSync(folder, { recursive: true, force: true })
+}
+const machine = { cores: availableParallelism(), load: loadavg().map((load) => Number(load.toFixed(1))) }
+if (!values.json)
+  console.log(`\n${machine.cores} cores, load ${machine.load.join(" ")}, Node ${process.versions.node}, loopback`)
+console.log(JSON.stringify({ machine, reports }))
+if (reports.some(({ checks }) => checks.some(({ must, met }) => must && !met))) process.exitCode = 1

@@ -1,0 +1,65 @@
+import type { LoopLoad } from "@sojourn/core"
+import { performance } from "node:perf_hooks"
+
+/** A shorter wait is the cost of asking the system, not a rest. */
+const restMsMin = 0.2
+
+/** What is asked of the runtime: a parameter so that a test decides it. */
+export interface LoopParts {
+  mono(): number
+  /** Ms that the loop has waited for something to do, in all. */
+  idleMs(): number
+  /** Runs `fn` when everything that was ready has been handled. */
+  atEnd(fn: () => void): void
+}
+
+const node: LoopParts = {
+  mono: () => performance.now(),
+  idleMs: () => performance.nodeTiming.idleTime,
+  atEnd: (fn) => {
+    setImmediate(fn)
+  },
+}
+
+/**
+ * The load of Node's event loop. A round is looked at only where somebody asks during it: it began when the loop came back from waiting, which nobody
+ * is told; where it did not wait, when the round before ended. A first look after a rest counts from itself: what ran before it in
+ * that round is not seen.
+ */
+export function createLoopLoad(parts: LoopParts = node): LoopLoad {
+  let open = false
+  let rounds = 0
+  let began = 0
+  let ended = -Infinity
+  let idle = 0
+  let busySince = 0
+  const end = (): void => {
+    open = false
+    ended = parts.mono()
+    idle = parts.idleMs()
+  }
+  const look = (now: number): void => {
+    if (open) return
+    open = true
+    rounds++
+    parts.atEnd(end)
+    if (parts.idleMs() - idle >= restMsMin) busySince = began = now
+    else began = Math.max(ended, busySince)
+  }
+  return {
+    roundMs() {
+      const now = parts.mono()
+      look(now)
+      return now - began
+    },
+    rounds() {
+      look(parts.mono())
+      return rounds
+    },
+    busyMs() {
+      const now = parts.mono()
+      look(now)
+      return now - busySince
+    },
+  }
+}
