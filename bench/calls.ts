@@ -131,8 +131,7 @@ const keyOf = ({ server, work }: Pick<Case, "server" | "work">, clients: number,
   `${work} ${server} ${clients}x${each}`
 
 export async function benchCalls(servers: Servers, { runs, ms }: BenchOptions): Promise<readonly Row[]> {
-  const running = new Map<ServerKind, BenchServer>()
-  for (const { server } of cases) if (!running.has(server)) running.set(server, await servers.start(server))
+  const running = await servers.startAll(cases.map(({ server }) => server))
   const measured = new Measured<keyof Figure>()
   for (let run = 0; run < runs; run++)
     for (const [clients, each] of loads)

@@ -107,8 +107,7 @@ async function speak(open: OpenRoom, url: string, ms: number, name: string): Pro
 }
 
 export async function benchFanout(servers: Servers, { runs, ms }: BenchOptions): Promise<readonly Row[]> {
-  const running = new Map<ServerKind, BenchServer>()
-  for (const { server } of cases) running.set(server, await servers.start(server))
+  const running = await servers.startAll(cases.map(({ server }) => server))
   const measured = new Measured<keyof Spread>()
   for (let run = 0; run < runs; run++)
     for (const { server, open } of cases) {

@@ -1,5 +1,5 @@
 // Memory: of an idle client that is attached, beside a bare socket of `ws`, and of an actor that sleeps. In use after the garbage is gone,
-// less what was in use before, shared out. The sockets' other ends are in this process, not in the server's.
+// less what was in use before, shared out; resident memory likewise, without the store's mapped files. The sockets' other ends are in this process, not in the server's.
 import { Measured, round } from "./figures.ts"
 import type { BenchOptions } from "./options.ts"
 import type { Memory } from "./served.ts"
@@ -13,12 +13,12 @@ const warmUpsMax = 200
 const atOnce = 64
 /** Connections over which sleeping actors are made. */
 const makers = 4
-const sleepyMs = 500
+const sleepyMs = 200
 const wakefulMs = 600_000
 
 interface Figure {
   readonly heap: number
-  readonly rss: number
+  readonly resident: number
 }
 
 interface Ended {
@@ -65,7 +65,7 @@ async function visit(url: string, count: number, name: string): Promise<void> {
 
 const each = (before: Memory, after: Memory, count: number): Figure => ({
   heap: (after.heap - before.heap) / count,
-  rss: (after.rss - before.rss) / count,
+  resident: (after.resident - before.resident) / count,
 })
 
 /** Memory of each of `count` clients that `open` brings, at rest as `settled` says. */
@@ -95,8 +95,13 @@ export async function benchMemory(servers: Servers, options: BenchOptions): Prom
   const { runs, clients, actors } = options
   const measured = new Measured<keyof Figure>()
   for (let run = 0; run < runs; run++) {
-    // New processes each time: what is freed to the heap is not given back to the system.
-    const raw = await servers.start("raw")
+    // New processes each time: what one case leaves in the heap is not another one's.
+    const [raw, wakeful, sleepy, still] = await Promise.all([
+      servers.start("raw"),
+      servers.start("sojourn", wakefulMs),
+      servers.start("sojourn", sleepyMs),
+      servers.start("sojourn", sleepyMs),
+    ])
     measured.add("bare", {
       ...(await perClient(
         raw,
@@ -107,7 +112,6 @@ export async function benchMemory(servers: Servers, options: BenchOptions): Prom
     })
     await raw.stop()
 
-    const wakeful = await servers.start("sojourn", wakefulMs)
     const open =
       ({ url }: BenchServer) =>
       (key: string) =>
@@ -115,11 +119,9 @@ export async function benchMemory(servers: Servers, options: BenchOptions): Prom
     measured.add("awake", { ...(await perClient(wakeful, clients, open(wakeful), () => Promise.resolve())) })
     await wakeful.stop()
 
-    const sleepy = await servers.start("sojourn", sleepyMs)
     measured.add("asleep", { ...(await perClient(sleepy, clients, open(sleepy), () => sleepy.asleep())) })
     await sleepy.stop()
 
-    const still = await servers.start("sojourn", sleepyMs)
     await visit(still.url, Math.min(warmUpsMax, actors), "warm")
     await still.asleep()
     const before = await still.memory()
@@ -130,12 +132,12 @@ export async function benchMemory(servers: Servers, options: BenchOptions): Prom
   }
   const bareClient = measured.of("bare")
   const row = (what: string, key: string, count: number): Row => {
-    const { heap, rss } = measured.of(key)
+    const { heap, resident } = measured.of(key)
     return {
       what,
       count,
       heapBytesEach: Math.round(heap),
-      rssBytesEach: Math.round(rss),
+      residentBytesEach: Math.round(resident),
       heapOfBare: round(heap / bareClient.heap, 2),
     }
   }

@@ -24,7 +24,7 @@ const token = "mover"
 /** Processes that have just started run their first moves more slowly, until the engine has compiled them. */
 const warmUps = 8
 const movesMin = 4
-const trips = 9
+const trips = 5
 
 interface Figure {
   readonly moves: number

@@ -17,10 +17,11 @@ export interface BenchServer {
   stop(): Promise<void>
 }
 
-/** Ends every server that it started, in the reverse order. */
+/** Ends every server that it started. */
 export class Servers implements AsyncDisposable {
   readonly #folder: string
   readonly #running: BenchServer[] = []
+  #stores = 0
 
   /** Stores are made in `folder`. */
   constructor(folder: string) {
@@ -30,44 +31,51 @@ export class Servers implements AsyncDisposable {
   /** `idleMs`: of this framework's, after how long without a call its actors sleep. */
   async start(kind: ServerKind, idleMs = 30_000): Promise<BenchServer> {
     const module = kind === "sojourn" ? "./sojourn.ts" : "./hand-written.ts"
-    const store = join(this.#folder, `${kind}-${this.#running.length}`)
+    const store = join(this.#folder, `${kind}-${this.#stores++}`)
     const child = fork(fileURLToPath(new URL(module, import.meta.url)), [kind, store, String(idleMs)], {
       execArgv: process.execArgv,
       // A test runner's variable would make the child report to it.
       env: { ...process.env, NODE_ENV: "production", NODE_TEST_CONTEXT: undefined },
       stdio: ["ignore", "inherit", "inherit", "ipc"],
     })
-    const server = serverOf(kind, child, ((await answerOf(kind, child)) as { port: number }).port)
+    const server = await serverOf(kind, child)
     this.#running.push(server)
     return server
   }
 
+  /** One of each kind, all at once. */
+  async startAll(kinds: Iterable<ServerKind>): Promise<ReadonlyMap<ServerKind, BenchServer>> {
+    const started = [...new Set(kinds)].map(async (kind) => [kind, await this.start(kind)] as const)
+    return new Map(await Promise.all(started))
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
-    for (const server of this.#running.splice(0).reverse()) await server.stop()
+    await Promise.all(this.#running.splice(0).map((server) => server.stop()))
   }
 }
 
-async function answerOf(kind: ServerKind, child: ChildProcess): Promise<unknown> {
-  const answer = await Promise.race([once(child, "message"), once(child, "exit").then(() => undefined)])
-  if (answer === undefined) throw new Error(`the server ${kind} ended with ${child.exitCode ?? child.signalCode}`)
-  return answer[0]
-}
-
-/** It is asked one thing at a time. */
-function serverOf(kind: ServerKind, child: ChildProcess, port: number): BenchServer {
-  const ask = async (order: Order): Promise<unknown> => {
-    const answer = answerOf(kind, child)
+/** It is asked one thing at a time, and what it says first is its port. */
+async function serverOf(kind: ServerKind, child: ChildProcess): Promise<BenchServer> {
+  let answer = Promise.withResolvers<unknown>()
+  const gone = once(child, "exit")
+  child.on("message", (message) => answer.resolve(message))
+  const failed = gone.then(([code, signal]: unknown[]) => {
+    throw new Error(`the server ${kind} ended with ${String(code ?? signal)}`)
+  })
+  // Told to whoever waits for an answer, if anybody does.
+  failed.catch(() => undefined)
+  const ask = (order: Order): Promise<unknown> => {
+    answer = Promise.withResolvers()
     child.send(order)
-    return answer
+    return Promise.race([answer.promise, failed])
   }
+  const { port } = (await Promise.race([answer.promise, failed])) as { port: number }
   return {
     port,
     url: `ws://127.0.0.1:${port}`,
     memory: async () => (await ask("memory")) as Memory,
     asleep: async () => void (await ask("asleep")),
     async stop() {
-      if (child.exitCode !== null || child.signalCode !== null) return
-      const gone = once(child, "exit")
       child.kill("SIGKILL")
       await gone
     },
