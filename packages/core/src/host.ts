@@ -982,7 +982,8 @@ export class Host {
       this.#relays.open(att, to)
       return
     }
-    if (here && att.status === "local" && activation && att.ready) {
+    // Where another process of this POP has committed since, this session has not seen all that the grant holds, and says so itself.
+    if (here && att.status === "local" && activation?.revision === v && att.ready) {
       att.queue.unshift(...activation.unrun(att))
       this.#relays.open(att, to, v)
       return

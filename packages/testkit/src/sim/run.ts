@@ -177,7 +177,7 @@ class Run {
       turnMsMax: random.pick([1_500, 30_000]),
       inlineBytesMax: random.pick([600, 262_144]),
       chunkBytes: random.pick([300, 1_000]),
-      chunkWindowBytes: random.pick([3_000, 100_000]),
+      chunkWindowBytes: random.pick([10_000, 100_000]),
       precopyBytesMin: random.pick([1, 1_500, 65_536]),
       alarmRetryMs: 200,
       alarmRetryMsMax: 2_000,
