@@ -227,8 +227,10 @@ export async function overloadedCalls(folder: string, { clients, ms, times }: Ca
     }
     const calm = await phase(0.15, 0.4)
     const before = await pop.watchMemory()
+    const { cpuMs: cpuBefore } = await pop.ask("report")
     const over = await phase(times, 1)
     const peak = pop.peakRss
+    const cpuMs = (await pop.ask("report")).cpuMs - cpuBefore
     const after = await phase(0.2, 0.7)
     const ended = performance.now()
     await sleep(1_200)
@@ -261,6 +263,8 @@ export async function overloadedCalls(folder: string, { clients, ms, times }: Ca
         recoveredMs: backMs,
         recoveryP99Ms: round(quantile(sorted(after.tally.answered), 0.99), 2),
         refusedAfter: Object.fromEntries(after.tally.refused),
+        // All threads of the POP: below 1, the machine gave it no whole core, or it refused too much.
+        popCores: round(cpuMs / ms, 2),
         rssBeforeMiB: inMiB(before),
         rssPeakMiB: inMiB(peak),
         belied,

@@ -67,15 +67,21 @@ export class PopProcess {
     return this.#child.exitCode !== null || this.#child.signalCode !== null
   }
 
+  /** One question of a kind at a time. Listened for before it is asked: the answer may come together with something else. */
   async ask<T extends Ask["t"]>(t: T): Promise<Extract<Told, { t: T }>> {
-    this.#child.send({ t } satisfies Ask)
-    for (;;) {
-      const [told] = (await Promise.race([
-        once(this.#child, "message"),
-        once(this.#child, "exit").then(() => [undefined]),
-      ])) as [Told | undefined]
-      if (!told) throw new Error("the POP ended")
-      if (told.t === t) return told as Extract<Told, { t: T }>
+    const answer = Promise.withResolvers<Extract<Told, { t: T }>>()
+    const told = (one: Told): void => {
+      if (one.t === t) answer.resolve(one as Extract<Told, { t: T }>)
+    }
+    const ended = (): void => {
+      answer.reject(new Error("the POP ended"))
+    }
+    this.#child.on("message", told).once("exit", ended)
+    try {
+      this.#child.send({ t } satisfies Ask)
+      return await answer.promise
+    } finally {
+      this.#child.off("message", told).off("exit", ended)
     }
   }
 
@@ -101,15 +107,22 @@ export class Bare {
   code: number | undefined
   c = 0
   readonly #waiting = new Map<number, PromiseWithResolvers<unknown>>()
-  readonly #attached = Promise.withResolvers<undefined>()
+  readonly #actor: readonly [string, string]
+  readonly #live: boolean
+  #ch = 1
+  #sid = ""
+  #attached = Promise.withResolvers<undefined>()
 
   constructor(url: string, key: string, actor: readonly [string, string], live = false) {
+    this.#actor = actor
+    this.#live = live
     this.ws = new WebSocket(`${url}/v1/connect`, [SUBPROTOCOL], { perMessageDeflate: false, maxPayload: 64 * mebibyte })
     this.ws.on("error", () => undefined)
     this.closed = once(this.ws, "close").then(([code]) => (this.code = code as number))
     void this.closed.then((code) => {
       const error = new Error(`closed with ${code}`)
       this.#attached.reject(error)
+      this.#attached.promise.catch(() => undefined)
       for (const { reject } of this.#waiting.values()) reject(error)
     })
     this.#attached.promise.catch(() => undefined)
@@ -118,16 +131,19 @@ export class Bare {
     })
     this.ws.on("message", (data) => {
       const frame = JSON.parse((data as Buffer).toString()) as ServerFrame
-      if (frame.t === "welcome")
-        this.send({ t: "attach", ch: 1, actor, sid: frame.sessions[0] as string, acked: 0, live })
-      else if (frame.t === "attached") this.#attached.resolve(undefined)
-      else if (frame.t === "ping") this.send({ t: "pong" })
-      else if (frame.t === "detached") this.#fail(frame.err.code)
+      if (frame.t === "welcome") {
+        this.#sid = frame.sessions[0] as string
+        this.#attach()
+      } else if (frame.t === "attached") {
+        this.c = frame.last
+        this.#attached.resolve(undefined)
+      } else if (frame.t === "ping") this.send({ t: "pong" })
+      else if (frame.t === "detached") this.#detached(frame.err.code, frame.err.retryAfterMs ?? 100)
       else if (frame.t === "reply") {
         if (frame.err) this.#waiting.get(frame.c)?.reject(new Error(frame.err.code))
         else this.#waiting.get(frame.c)?.resolve(frame.ok?.v)
         this.#waiting.delete(frame.c)
-        this.send({ t: "ack", ch: 1, c: frame.c, r: frame.r })
+        this.send({ t: "ack", ch: this.#ch, c: frame.c, r: frame.r })
       }
     })
   }
@@ -143,14 +159,29 @@ export class Bare {
   call(a: string, ...args: readonly unknown[]): Promise<unknown> {
     const waiter = Promise.withResolvers<unknown>()
     this.#waiting.set(++this.c, waiter)
-    this.send({ t: "call", ch: 1, c: this.c, a, p: { v: args } })
+    this.send({ t: "call", ch: this.#ch, c: this.c, a, p: { v: args } })
     return waiter.promise
   }
 
-  #fail(code: string): void {
+  /** Resolves when it is attached again, after a call was refused. */
+  again(): Promise<undefined> {
+    return this.ready
+  }
+
+  #attach(): void {
+    this.send({ t: "attach", ch: this.#ch, actor: this.#actor, sid: this.#sid, acked: this.c, live: this.#live })
+  }
+
+  /** What it has asked for is refused; it comes back as it is told to, and is `ready` then. */
+  #detached(code: string, retryAfterMs: number): void {
+    if (this.#waiting.size > 0) this.#attached = Promise.withResolvers<undefined>()
     const error = new Error(code)
-    this.#attached.reject(error)
     for (const { reject } of this.#waiting.values()) reject(error)
     this.#waiting.clear()
+    this.c = 0
+    this.#ch++
+    setTimeout(() => {
+      if (this.code === undefined) this.#attach()
+    }, retryAfterMs)
   }
 }

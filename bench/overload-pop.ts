@@ -14,7 +14,13 @@ export type Told =
   | { readonly t: "up"; readonly port: number }
   | { readonly t: "memory"; readonly rss: number }
   | { readonly t: "cut"; readonly sockets: number }
-  | { readonly t: "report"; readonly rss: number; readonly sockets: number; readonly events: Record<string, number> }
+  | {
+      readonly t: "report"
+      readonly rss: number
+      readonly cpuMs: number
+      readonly sockets: number
+      readonly events: Record<string, number>
+    }
 
 const app = setup({
   actors: {
@@ -65,9 +71,13 @@ async function start(folder: string, limits: Partial<Limits>): Promise<void> {
   await once(server, "listening")
   const tell = (told: Told): void => void process.send?.(told)
   const rss = (): number => process.memoryUsage.rss()
+  const cpuMs = (): number => {
+    const { user, system } = process.cpuUsage()
+    return (user + system) / 1_000
+  }
   process.on("disconnect", () => process.exit(0))
   process.on("message", ({ t }: Ask) => {
-    if (t === "report") tell({ t, rss: rss(), sockets: sockets.size, events })
+    if (t === "report") tell({ t, rss: rss(), cpuMs: cpuMs(), sockets: sockets.size, events })
     else {
       const { size } = sockets
       for (const socket of sockets) socket.destroy()

@@ -9,9 +9,15 @@ import { availableParallelism, loadavg } from "node:os"
 import { parseArgs } from "node:util"
 import { overloadedCalls } from "./overload-calls.ts"
 import type { Report } from "./overload-parts.ts"
+import { largeFrames, silentSockets, slowReaders } from "./overload-sockets.ts"
+import { reconnectStorm } from "./overload-storm.ts"
 
 const scenarios: Readonly<Record<string, (folder: string, brief: boolean) => Promise<Report>>> = {
   calls: (folder, brief) => overloadedCalls(folder, { clients: 64, ms: brief ? 1_000 : 10_000, times: 2 }),
+  slow: (folder, brief) => slowReaders(folder, brief ? 3 : 20),
+  storm: (folder, brief) => (brief ? reconnectStorm(folder, 100, 1) : reconnectStorm(folder, 5_000, 2)),
+  frames: (folder, brief) => largeFrames(folder, brief ? 5 : 50),
+  silent: (folder, brief) => silentSockets(folder, brief ? 200 : 10_000, brief),
 }
 
 const { values } = parseArgs({

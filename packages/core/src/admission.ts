@@ -75,7 +75,8 @@ export class Admission {
     if (lateMs <= lateMsMax) return undefined
     const standsMs = Math.min(loop.busyMs(), now - this.#inTimeAt)
     if (standsMs < (now < this.#holdUntil ? overloadMsMin / 4 : overloadMsMin)) return undefined
-    if (this.#lateMsBefore < this.#lateMsEarlier) return undefined
+    // A stall makes one round late, and the next one shorter.
+    if (this.#lateMsEarlier <= lateMsMax || this.#lateMsBefore < this.#lateMsEarlier) return undefined
     if (asker.round === round && lateMs <= asker.untilMs) return undefined
     // Up to here nothing has been drawn: where nobody is late, chance takes the same course as without this.
     if (chance.random() < lateMsMax / lateMs) {

@@ -54,6 +54,8 @@ async function setUp(): Promise<{
   attach: (ch: number, acked?: number, calls?: object[]) => void
   call: (c: number, a?: string) => object
   release: () => void
+  /** Makes the loop late, and goes on being late for two rounds: only the third refuses. */
+  overload: () => void
   runs: string[]
 }> {
   const runs: string[] = []
@@ -82,7 +84,15 @@ async function setUp(): Promise<{
   const [welcome] = client.came
   assert.ok(welcome?.t === "welcome")
   const sid = welcome.sessions[0] as string
+  const noise = connect(node)
+  noise.send({ t: "hello", client: "n", token: "bob" })
+  await clock.advance(1)
   return {
+    overload: () => {
+      loop.late = true
+      for (const ch of [1, 2])
+        noise.send({ t: "attach", ch, actor: ["counter", "noise"], sid: "none", acked: 0, live: false })
+    },
     node,
     loop,
     clock,
@@ -100,13 +110,13 @@ async function setUp(): Promise<{
 
 describe("an overloaded node", () => {
   test("answers what it has taken on, ends the attach by name, and takes none of the calls in between", async () => {
-    const { node, loop, clock, client, attach, call, release, runs } = await setUp()
+    const { node, loop, overload, clock, client, attach, call, release, runs } = await setUp()
     attach(1)
     await clock.advance(1)
     client.send(call(1, "wait"))
     client.send({ t: "query", ch: 1, q: 1, after: 1, n: "read", p: { v: [] } })
     await clock.advance(1)
-    loop.late = true
+    overload()
     client.send(call(2))
     loop.late = false
     // Were it taken on, 2 would be missing before it.
@@ -134,12 +144,12 @@ describe("an overloaded node", () => {
   })
 
   test("waits for what it has taken on no longer than it tells the client to wait; the call is still applied once", async () => {
-    const { node, loop, clock, client, attach, call, release, runs } = await setUp()
+    const { node, loop, overload, clock, client, attach, call, release, runs } = await setUp()
     attach(1)
     await clock.advance(1)
     client.send(call(1, "wait"))
     await clock.advance(1)
-    loop.late = true
+    overload()
     client.send(call(2))
     loop.late = false
     await clock.advance(199)
@@ -157,8 +167,8 @@ describe("an overloaded node", () => {
   })
 
   test("refuses a query and a new attach by the same name, and serves both afterwards", async () => {
-    const { node, loop, clock, client, attach } = await setUp()
-    loop.late = true
+    const { node, loop, overload, clock, client, attach } = await setUp()
+    overload()
     attach(1)
     assert.deepEqual(client.told("detached"), ["detached OVERLOADED not-executed"])
     loop.late = false
@@ -170,7 +180,7 @@ describe("an overloaded node", () => {
     }
     query(2, 1)
     await clock.advance(1)
-    loop.late = true
+    overload()
     query(2, 2)
     assert.equal(client.told("detached").length, 2)
     loop.late = false
@@ -182,12 +192,12 @@ describe("an overloaded node", () => {
   })
 
   test("a client that leaves while it is being refused is told nothing more, and leaves nothing behind", async () => {
-    const { node, loop, clock, client, attach, call, release } = await setUp()
+    const { node, loop, overload, clock, client, attach, call, release } = await setUp()
     attach(1)
     await clock.advance(1)
     client.send(call(1, "wait"))
     await clock.advance(1)
-    loop.late = true
+    overload()
     client.send(call(2))
     loop.late = false
     client.send({ t: "detach", ch: 1 })
