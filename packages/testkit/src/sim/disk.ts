@@ -114,6 +114,9 @@ export interface DiskSeams {
   readonly compacted?: (snapshot: Uint8Array) => Uint8Array
 }
 
+/** How long after its process's end an operation may take effect, ms. */
+export const landsMsMax = 3_000
+
 const reads = new Set<Operation>(["check", "load", "peek"])
 
 interface Issued {
@@ -481,7 +484,7 @@ export class Disk {
       world.count("disk: operation of a dead process lands")
       world.plan(
         this.#engine,
-        this.#random.between(0.1, 3_000),
+        this.#random.between(0.1, landsMsMax),
         "disk",
         () => `dead process's ${one.op} ${one.actor}`,
         () => this.#try(one),

@@ -1,7 +1,7 @@
 import type { Limits } from "@sojourn/core"
 import { mayUse } from "./app.ts"
 import { Cluster, Pop } from "./cluster.ts"
-import { Disk, productRules, type Change, type DiskSeams } from "./disk.ts"
+import { Disk, landsMsMax, productRules, type Change, type DiskSeams } from "./disk.ts"
 import { Faults } from "./faults.ts"
 import { Ledger } from "./ledger.ts"
 import { meshHead, meshDescribe } from "./mesh-tap.ts"
@@ -261,7 +261,7 @@ class Run {
 
   #tapped({ client }: UpgradeRequest): Tapped {
     const visitor = [...this.#visitors, ...this.#gone].find(({ name }) => name === client)
-    return { client, principal: visitor?.user ?? "nobody", channels: new Map() }
+    return { client, principal: visitor?.user ?? "nobody", channels: new Map(), made: new Map() }
   }
 
   #visitor(name: string, user: string): Visitor {
@@ -310,10 +310,7 @@ class Run {
     this.#faults.stop()
     if (this.#faults.frayed) {
       // A frame that a relay lost shows with the next one; a link that never loses any owes nobody that next one. So all attach anew.
-      const landed = world.time + lateMsMax
-      const bell = world.plan(this.#watchman, lateMsMax, "world", "", () => undefined)
-      await this.#until(() => world.time >= landed, Infinity, "")
-      bell()
+      await this.#pass(lateMsMax)
       for (const visitor of this.#visitors) visitor.travel(this.#random.pick(this.#pops).id)
     }
     await this.#until(
@@ -321,6 +318,8 @@ class Run {
       settleMsMax,
       "calls are open although nothing is in their way",
     )
+    // The last of the faults: a seal of a process that ended, which nobody who lives knows of until somebody asks for the actor.
+    await this.#pass(landsMsMax)
     await this.#lastCalls()
     await this.#until(
       () => this.#unsettled() === undefined,
@@ -446,6 +445,14 @@ class Run {
           ),
         )
     }
+  }
+
+  async #pass(ms: number): Promise<void> {
+    const world = this.#world
+    const end = world.time + ms
+    const bell = world.plan(this.#watchman, ms, "world", "", () => undefined)
+    await this.#until(() => world.time >= end, Infinity, "")
+    bell()
   }
 
   async #lastCalls(): Promise<void> {

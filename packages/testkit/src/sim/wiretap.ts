@@ -41,6 +41,8 @@ export interface Tapped {
   readonly principal: string
   readonly client: string
   readonly channels: Map<number, Channel>
+  /** Actor and session of each attach that the client made, whether or not it has arrived. */
+  readonly made: Map<number, readonly [actor: string, sid: string]>
 }
 
 type Json = Record<string, unknown>
@@ -80,13 +82,14 @@ export class Wiretap {
     const frame = JSON.parse(text) as Json
     const tapped = wire.note as Tapped
     if (frame["t"] === "query") {
-      const attached = tapped.channels.get(frame["ch"] as number)
-      const channel = attached?.next ?? attached
-      if (channel !== undefined) this.#floor(channel.actor, channel.sid, frame["q"] as number)
+      const of = tapped.made.get(frame["ch"] as number)
+      if (of !== undefined) this.#floor(...of, frame["q"] as number)
     }
-    for (const attach of attachesOf(frame))
+    for (const attach of attachesOf(frame)) {
+      tapped.made.set(attach["ch"] as number, [actorOf(attach), attach["sid"] as string])
       for (const query of (attach["queries"] as Json[] | undefined) ?? [])
         this.#floor(actorOf(attach), attach["sid"] as string, query["q"] as number)
+    }
   }
 
   #floor(actor: string, sid: string, q: number): void {
