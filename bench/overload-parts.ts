@@ -52,7 +52,9 @@ export class PopProcess {
     })
   }
 
-  static async start(folder: string, name: string, limits: Partial<Limits> = {}): Promise<PopProcess> {
+  /** The bounds of an overload are those of a node that is to answer within milliseconds: by default it waits for a longer queue. */
+  static async start(folder: string, name: string, more: Partial<Limits> = {}): Promise<PopProcess> {
+    const limits = { lateMsMax: 3, overloadMsMin: 100, ...more }
     const child = fork(
       fileURLToPath(new URL("overload-pop.ts", import.meta.url)),
       [join(folder, name), JSON.stringify(limits)],

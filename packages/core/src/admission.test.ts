@@ -48,7 +48,7 @@ function simulate({ times, seconds, clients = 64, pauses, off }: Load, calmFromM
   const events: CoreEvent[] = []
   const admission = new Admission({
     loop: off ? undefined : { roundMs: () => now - began, rounds: () => rounds, busyMs: () => now - restedAt },
-    limits: defaultLimits,
+    limits: { ...defaultLimits, lateMsMax: 3, overloadMsMin: 100 },
     clock: { now: () => 0, mono: () => now, after: () => () => undefined },
     chance: { random: chance, id: () => "" },
     events: (event) => events.push(event),
@@ -167,7 +167,7 @@ describe("admission", () => {
     let rounds = 0
     const admission = new Admission({
       loop: { roundMs: () => at % 1_000, rounds: () => rounds, busyMs: () => at },
-      limits: defaultLimits,
+      limits: { ...defaultLimits, lateMsMax: 3, overloadMsMin: 100 },
       clock: { now: () => 0, mono: () => at, after: () => () => undefined },
       chance: { random: () => 0.999, id: () => "" },
       events: () => undefined,

@@ -80,8 +80,8 @@ export const defaultLimits = {
   framesPerSecondMax: 5_000,
   framesBurstMax: 20_000,
   /** Calls and attaches read so late in a round of the event loop, after the second without rest: OVERLOADED (`admission.ts`). */
-  lateMsMax: 3,
-  overloadMsMin: 100,
+  lateMsMax: 100,
+  overloadMsMin: 1_000,
   overloadHoldMs: 2_000,
   /** Who is refused comes back after a random time between these. */
   overloadRetryMs: 200,
