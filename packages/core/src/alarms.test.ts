@@ -1,7 +1,8 @@
 import assert from "node:assert/strict"
 import { test } from "node:test"
 import { actor, setup } from "./actor.ts"
-import type { Limits } from "./limits.ts"
+import { postponed } from "./alarms.ts"
+import { defaultLimits, type Limits } from "./limits.ts"
 import type { Store } from "./store.ts"
 import { alone } from "./testing/alone.ts"
 import { VirtualClock } from "./testing/virtual-clock.ts"
@@ -194,6 +195,11 @@ void test("a handler that never ends is put off as one that fails: calls have th
   assert.equal(pauses.length, 3)
   for (const [i, pause] of pauses.entries())
     assert.ok(pause >= 1_000 * 2 ** i && pause <= 1_251 * 2 ** i, `pause ${i + 1} was ${pause} ms`)
+})
+
+void test("two alarms that failed at once are due again apart, by chance: a quarter of the pause at most (C43)", () => {
+  const at = (random: number): number => postponed({ n: "ring", at: 0 }, 0, defaultLimits, random).at
+  assert.deepEqual([at(0), at(0.5), at(0.999)], [1_000, 1_125, 1_250])
 })
 
 void test("an alarm whose handler the application no longer has stays until it has it again (C43)", async () => {
