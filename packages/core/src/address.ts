@@ -15,6 +15,8 @@ export interface Address {
 
 const namePattern = /^[a-z][A-Za-z0-9_-]{0,63}$/
 const encoder = new TextEncoder()
+/** Most ids fit: what is no longer than this costs no allocation of its own outside of the heap. */
+const scratch = new Uint8Array(64)
 const actorBytesMax = frameLimits.nameCharsMax + 1 + frameLimits.keyBytesMax
 
 export function addressId(name: string, key: string): string {
@@ -31,7 +33,8 @@ export function addressId(name: string, key: string): string {
 
 /** An actor id as a store's key: its UTF-8 bytes. Never contains a zero byte, so a store may build longer keys behind one. */
 export function actorKey(id: string): Uint8Array {
-  const bytes = encoder.encode(id)
+  const { read, written } = encoder.encodeInto(id, scratch)
+  const bytes = read === id.length ? scratch.slice(0, written) : encoder.encode(id)
   if (bytes.length === 0 || bytes.length > actorBytesMax || bytes.includes(0) || !id.isWellFormed())
     throw new SojournError(
       "BAD_KEY",

@@ -110,17 +110,38 @@ export interface Loaded extends Needs {
 }
 
 const header = 8
+/** Bytes of one piece of memory that entries share, and of the largest that does: an allocation each would cost as much as all else about it. */
+const slabBytes = 65_536
+const sharedBytesMax = 4_096
+let slab = new Uint8Array(slabBytes)
+let slabUsed = 0
 /** What an author's refusal brings along (`WireError.data`) is as deep as the author made it. */
 const storedDepthMax = 2_048
 const encoder = new TextEncoder()
 const decoder = new TextDecoder("utf-8", { fatal: true })
 
 function seal(kind: 1 | 2, text: string, primitives: Primitives): Uint8Array {
-  const payload = encoder.encode(text)
-  const bytes = new Uint8Array(header + payload.length)
-  bytes.set([0x53, formatVersion, kind, 0])
-  new DataView(bytes.buffer).setUint32(4, primitives.checksum(payload))
-  bytes.set(payload, header)
+  // UTF-8 has at most three bytes for a UTF-16 unit.
+  const room = header + 3 * text.length
+  const shares = room <= sharedBytesMax
+  if (shares && slabUsed + room > slabBytes) {
+    slab = new Uint8Array(slabBytes)
+    slabUsed = 0
+  }
+  const from = shares ? slabUsed : 0
+  const memory = shares ? slab.subarray(from, from + room) : new Uint8Array(room)
+  const { written } = encoder.encodeInto(text, memory.subarray(header))
+  const bytes = memory.subarray(0, header + written)
+  if (shares) slabUsed += bytes.length
+  const sum = primitives.checksum(bytes.subarray(header))
+  bytes[0] = 0x53
+  bytes[1] = formatVersion
+  bytes[2] = kind
+  bytes[3] = 0
+  bytes[4] = sum >>> 24
+  bytes[5] = sum >>> 16
+  bytes[6] = sum >>> 8
+  bytes[7] = sum
   return bytes
 }
 

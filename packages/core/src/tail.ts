@@ -1,6 +1,8 @@
 import type { Entry, Position, TailEntry } from "./journal.ts"
 import type { Limits } from "./limits.ts"
 
+const goneMax = 64
+
 /**
  * The journal's tail, kept for resume: the last entries, bounded by number, bytes and age. Within it a client that comes back is sent
  * exactly what it missed; past it, it gets a snapshot and is told so.
@@ -10,7 +12,9 @@ import type { Limits } from "./limits.ts"
  */
 export class Tail {
   readonly #limits: Limits
-  readonly #entries: Entry[]
+  /** Those below `first` are gone: taken out many at a time, for each time moves all the others. */
+  readonly #entries: (Entry | undefined)[]
+  #first = 0
   readonly #bytes: number[]
   #total: number
   readonly #positions = new Map<string, { r: number; at: number }>()
@@ -53,7 +57,7 @@ export class Tail {
       floor = Math.min(floor, position.r)
       positions.push([sid, position.r, position.at])
     }
-    return { tail: this.#entries.filter(({ r }) => r > floor), positions }
+    return { tail: this.#kept(0).filter(({ r }) => r > floor), positions }
   }
 
   push(entry: Entry, bytes: number, now: number): void {
@@ -66,26 +70,31 @@ export class Tail {
   /** Drops what is past a bound; the newest entry stays. */
   trim(now: number): void {
     const { tailEntriesMax, tailBytesMax, tailMsMax } = this.#limits
-    let drop = 0
-    while (drop < this.#entries.length - 1) {
-      const entry = this.#entries[drop]
+    while (this.#first < this.#entries.length - 1) {
+      const entry = this.#entries[this.#first]
       if (entry === undefined) break
-      const fits = this.#entries.length - drop <= tailEntriesMax && this.#total <= tailBytesMax
+      const fits = this.#entries.length - this.#first <= tailEntriesMax && this.#total <= tailBytesMax
       if (fits && entry.t >= now - tailMsMax) break
-      this.#total -= this.#bytes[drop] ?? 0
-      drop++
+      this.#total -= this.#bytes[this.#first] ?? 0
+      this.#entries[this.#first] = undefined
+      this.#first++
     }
-    if (drop === 0) return
-    this.#entries.splice(0, drop)
-    this.#bytes.splice(0, drop)
+    if (this.#first < goneMax) return
+    this.#entries.splice(0, this.#first)
+    this.#bytes.splice(0, this.#first)
+    this.#first = 0
   }
 
   /** What a client at `position` has missed of an actor at `revision`; undefined where that reaches back past the tail. */
   since(position: number, revision: number): readonly Entry[] | undefined {
     if (position > revision) return undefined
     if (position === revision) return []
-    const first = this.#entries[0]
+    const first = this.#entries[this.#first]
     if (first === undefined || first.r > position + 1) return undefined
-    return this.#entries.slice(position + 1 - first.r)
+    return this.#kept(position + 1 - first.r)
+  }
+
+  #kept(from: number): readonly Entry[] {
+    return this.#entries.slice(this.#first + from) as Entry[]
   }
 }

@@ -1,4 +1,4 @@
-import { createHash, createHmac, hkdfSync, timingSafeEqual } from "node:crypto"
+import { createHmac, hash, hkdfSync, timingSafeEqual } from "node:crypto"
 import { crc32 } from "node:zlib"
 import type { Chance, Clock, Primitives } from "@sojourn/core"
 import { nanoid } from "nanoid"
@@ -6,7 +6,7 @@ import { nanoid } from "nanoid"
 /** The core's primitives on Node's own. */
 export const primitives: Primitives = {
   hmac: (key, text) => createHmac("sha256", key).update(text).digest("base64url"),
-  digest: (data) => createHash("sha256").update(data).digest("base64url"),
+  digest: (data) => hash("sha256", data, "base64url"),
   checksum: (data) => crc32(data),
   derive: (secret, use) => Buffer.from(hkdfSync("sha256", secret, "", use, 32)).toString("base64url"),
   equal(a, b) {

@@ -248,7 +248,9 @@ export class LmdbRows implements ActorRows {
   #journalKey(at: number): Buffer {
     const key = Buffer.alloc(this.#key.length + 1 + revisionBytes)
     key.set(this.#key)
-    key.writeBigUInt64BE(BigInt(at), this.#key.length + 1)
+    const end = this.#key.length + 1
+    key.writeUInt32BE(Math.floor(at / 2 ** 32), end)
+    key.writeUInt32BE(at % 2 ** 32, end + 4)
     return key
   }
 

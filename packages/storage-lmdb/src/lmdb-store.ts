@@ -109,7 +109,7 @@ export class LmdbStore implements Store {
   }
 
   commit(...[actor, fence, write]: Parameters<Store["commit"]>): ReturnType<Store["commit"]> {
-    const entries = write.entries.map(copy)
+    const entries = write.entries.map(copyEntry)
     return this.#write(actor, bytesOf(entries), (rows) => commitIn(rows, ownershipRules, fence, { ...write, entries }))
   }
 
@@ -126,7 +126,7 @@ export class LmdbStore implements Store {
 
   install(...[actor, home, grant, first]: Parameters<Store["install"]>): ReturnType<Store["install"]> {
     const body = copyBody(grant.staged === undefined ? grant.body : { ...grant.body, snapshot: undefined })
-    const joined = first && { ...first, entries: first.entries.map(copy) }
+    const joined = first && { ...first, entries: first.entries.map(copyEntry) }
     const bytes = bytesOf([...body.entries, ...(joined?.entries ?? [])]) + (body.snapshot?.length ?? 0)
     return this.#write(actor, bytes, (rows) => installIn(rows, ownershipRules, home, { ...grant, body }, joined))
   }
@@ -323,8 +323,13 @@ function copy(bytes: Uint8Array): Uint8Array {
   return new Uint8Array(bytes)
 }
 
+/** Many and small, and never given back: they share memory, as Node's buffers do. */
+function copyEntry(bytes: Uint8Array): Uint8Array {
+  return Buffer.from(bytes)
+}
+
 function copyBody({ snapshot, entries }: Body): Body {
-  return { snapshot: snapshot && copy(snapshot), entries: entries.map(copy) }
+  return { snapshot: snapshot && copy(snapshot), entries: entries.map(copyEntry) }
 }
 
 function bytesOf(parts: readonly Uint8Array[]): number {

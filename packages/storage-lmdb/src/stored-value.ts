@@ -14,7 +14,7 @@ export function encodeValue(key: Uint8Array, value: unknown): Buffer {
   const bytes = Buffer.allocUnsafe(headerBytes + text.length)
   bytes[0] = formatVersion
   text.copy(bytes, headerBytes)
-  bytes.writeUInt32BE(checksum(key, formatVersion, text), 1)
+  bytes.writeUInt32BE(checksum(key, text), 1)
   return bytes
 }
 
@@ -26,7 +26,7 @@ export function decodeValue(key: Uint8Array, bytes: Uint8Array, what: string): u
     throw corrupt(what, `is of format ${version}, written by a later version; this one reads format ${formatVersion}`)
   if (version !== formatVersion || buffer.length < headerBytes) throw corrupt(what, "is not of a known format")
   const text = buffer.subarray(headerBytes)
-  if (buffer.readUInt32BE(1) !== checksum(key, version, text)) throw corrupt(what, "fails its checksum")
+  if (buffer.readUInt32BE(1) !== checksum(key, text)) throw corrupt(what, "fails its checksum")
   try {
     return JSON.parse(text.toString())
   } catch {
@@ -48,8 +48,11 @@ export function corrupt(what: string, how: string): SojournError {
   )
 }
 
-function checksum(key: Uint8Array, version: number, text: Uint8Array): number {
-  return crc32(text, crc32(Uint8Array.of(version), crc32(key)))
+const versionByte = Uint8Array.of(formatVersion)
+
+/** Over key, version and text. */
+function checksum(key: Uint8Array, text: Uint8Array): number {
+  return crc32(text, crc32(versionByte, crc32(key)))
 }
 
 function isRecord(value: unknown): value is OwnershipRecord {
