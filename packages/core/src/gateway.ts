@@ -7,6 +7,7 @@ import {
   type ClientFrame,
   type CloseName,
   type ServerFrame,
+  type TicketPayload,
 } from "@sojourn/protocol"
 import { addressId } from "./address.ts"
 import type { Admission } from "./admission.ts"
@@ -55,8 +56,9 @@ export interface GatewayOptions {
   serving(): boolean
 }
 
-/** Session ids handed out with `welcome`. */
+/** Session ids handed out with `welcome`; to a client that comes back with sessions, in a storm of such, fewer: each is signed. */
 const spareSessions = 8
+const spareSessionsOfReturning = 2
 
 /**
  * The gateway role: it holds clients' sockets and passes frames between them and the host. It keeps nothing that matters: a client whose
@@ -315,14 +317,14 @@ class Connection implements PipeReader<string> {
         t: "welcome",
         pop: this.#o.pop,
         node: this.#o.node,
-        sessions: this.#mint(spareSessions),
+        sessions: this.#mint((frame.attach ?? []).length === 0 ? spareSessions : spareSessionsOfReturning),
         heartbeatMs: this.#o.limits.heartbeatMs,
         principal: who.id,
       })
-      const tickets = new Map<string, string>()
+      const tickets = new Map<string, TicketPayload>()
       for (const text of frame.at ?? []) {
         const ticket = this.#o.tickets.verify(text)
-        if (ticket) tickets.set(ticket.actor, text)
+        if (ticket) tickets.set(ticket.actor, ticket)
       }
       for (const body of frame.attach ?? []) this.#attach(body, tickets)
     })
@@ -369,7 +371,7 @@ class Connection implements PipeReader<string> {
     host.receive(attach, frame)
   }
 
-  #attach(body: AttachBody, tickets?: ReadonlyMap<string, string>): void {
+  #attach(body: AttachBody, tickets?: ReadonlyMap<string, TicketPayload>): void {
     const { admission, host, limits } = this.#o
     const who = this.#who
     if (!who || this.#state !== "open") return
@@ -402,7 +404,7 @@ class Connection implements PipeReader<string> {
         who,
         mintedAt: session.mintedAt,
         body,
-        ticket: this.#ticket(body.ticket ?? tickets?.get(actor), actor, who),
+        ticket: this.#ticket(body.ticket, tickets?.get(actor), actor, who),
         hint: this.#upgrade.at,
         stay: body.stay === true,
         localOnly: false,
@@ -426,11 +428,12 @@ class Connection implements PipeReader<string> {
   /** A ticket counts only for its own actor and principal; anything else is no hint at all. */
   #ticket(
     text: string | undefined,
+    verified: TicketPayload | undefined,
     actor: string,
     who: Principal,
   ): { pop: string; epoch: number; revision: number } | undefined {
-    if (text === undefined) return undefined
-    const ticket = this.#o.tickets.verify(text)
+    if (text === undefined && verified === undefined) return undefined
+    const ticket = text === undefined ? verified : this.#o.tickets.verify(text)
     if (ticket && ticket.actor === actor && ticket.principal === who.id) return ticket
     this.#o.events({ type: "ticket.ignored", actor, principal: who.id, forged: !ticket })
     return undefined

@@ -37,7 +37,9 @@ function toBase64Url(text: string): string {
 
 function fromBase64Url(text: string): string {
   const binary = atob(text.replaceAll("-", "+").replaceAll("_", "/"))
-  return decoder.decode(Uint8Array.from(binary, (char) => char.charCodeAt(0)))
+  const bytes = new Uint8Array(binary.length)
+  for (let i = 0; i < binary.length; i++) bytes[i] = binary.charCodeAt(i)
+  return decoder.decode(bytes)
 }
 
 /** Fields in a fixed order: a name would cost its length in every upgrade. */
