@@ -12,8 +12,8 @@ export interface SourceDefect {
 export const sourceDefects = {
   "resume skips one revision": {
     file: "core/src/tail.ts",
-    text: "this.#entries.slice(position + 1 - first.r)",
-    instead: "this.#entries.slice(position + 2 - first.r)",
+    text: "this.#kept(position + 1 - first.r)",
+    instead: "this.#kept(position + 2 - first.r)",
   },
   "query leaves before durable": {
     file: "core/src/gate.ts",
