@@ -1,4 +1,4 @@
-import { codec, type AttachBody, type ClientFrame } from "@sojourn/protocol"
+import { codec, type AttachBody, type CallBody, type ClientFrame } from "@sojourn/protocol"
 import { createHash, createHmac, hkdfSync } from "node:crypto"
 import { crc32 } from "node:zlib"
 import type { Primitives } from "../packages/core/src/ports.ts"
@@ -75,6 +75,20 @@ export function validFrame(r: Random, hints: FrameHints = {}): ClientFrame {
   }
 }
 
+/** What calls of turns bring between POPs, and nowhere else. */
+function chainOf(r: Random): Pick<CallBody, "chain"> {
+  return r.happens(0.5) ? { chain: ["note/a", "note/mallory", "note/b~bos"].slice(0, 1 + r.int(3)) } : {}
+}
+
+function chained(r: Random, attach: AttachBody): AttachBody {
+  const { calls } = attach
+  return calls ? { ...attach, calls: calls.map((call) => ({ ...call, ...chainOf(r) })) } : attach
+}
+
+function chainedFrame(r: Random, frame: ClientFrame): ClientFrame {
+  return frame.t === "call" ? { ...frame, ...chainOf(r) } : frame
+}
+
 export interface MeshHints extends FrameHints {
   readonly id?: string
   readonly pops?: readonly string[]
@@ -122,9 +136,15 @@ export function validMeshMessage(r: Random, hints: MeshHints = {}): { message: M
     }),
     () => ({ message: { t: r.pick(["CONFIRM", "CONFIRM_ACK", "HOMEUPD", "HOMEUPD_ACK"] as const), actor, e } }),
     () => ({
-      message: { t: "RELAY_OPEN", relay: r.int(4), actor, principal: { id: "mallory" }, attach: validAttach(r, hints) },
+      message: {
+        t: "RELAY_OPEN",
+        relay: r.int(4),
+        actor,
+        principal: { id: "mallory" },
+        attach: chained(r, validAttach(r, hints)),
+      },
     }),
-    () => ({ message: { t: "FRAME", relay: r.int(4), dir: "in", frame: validFrame(r, hints) } }),
+    () => ({ message: { t: "FRAME", relay: r.int(4), dir: "in", frame: chainedFrame(r, validFrame(r, hints)) } }),
     () => ({
       message: {
         t: "FRAME",

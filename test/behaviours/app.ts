@@ -2,6 +2,7 @@
 import { createHash } from "node:crypto"
 import { actor, event, setup, ActorError } from "@sojourn/core"
 import { bordered } from "./bordered.ts"
+import { hopping } from "./hops.ts"
 
 /** What a test sees of, and decides in, user code of its own process. */
 export interface Probe {
@@ -141,7 +142,7 @@ export function makeApp(probe: Probe = newProbe(), schema = 1) {
     },
     queries: { read: (c) => c.state.secret },
   })
-  return setup({ actors: { ledger, vault, ...bordered(probe, schema) } })
+  return setup({ actors: { ledger, vault, ...bordered(probe, schema), ...hopping(probe) } })
 }
 
 export type App = ReturnType<typeof makeApp>

@@ -26,6 +26,7 @@ import {
   type StoredAlarm,
 } from "./alarms.ts"
 import { OutputGate } from "./gate.ts"
+import type { ActorPorts } from "./handles.ts"
 import { encodeEntry, encodeSnapshot, storedNeeds, type Entry, type Loaded, type StoredReply } from "./journal.ts"
 import { decodeChecked } from "./checked-value.ts"
 import type { Limits } from "./limits.ts"
@@ -92,6 +93,7 @@ export interface ActivationPorts {
   readonly events: EventSink
   readonly pop: string
   readonly pops: ReadonlySet<string>
+  readonly actors: ActorPorts
   /** A turn that is durable asked for this. */
   moveTo(pop: string): void
   /** Every open attach of this actor at this node. */
@@ -605,8 +607,8 @@ export class Activation {
   }
 
   #newTurn(fired?: StoredAlarm): Turn {
-    const { pops, clock, limits } = this.#ports
-    return new Turn(this.#def, this.#state, pops, {
+    const { pops, clock, limits, actors } = this.#ports
+    return new Turn(this.#id, this.#def, this.#state, pops, actors, {
       set: this.#alarms,
       now: clock.now(),
       limits,

@@ -1,5 +1,6 @@
 import type { StandardSchemaV1 } from "@standard-schema/spec"
 import type { AlarmWhen } from "./alarms.ts"
+import type { AnyActors } from "./handles.ts"
 import type { Principal } from "./mesh-messages.ts"
 import { checkLadder, type MigrationStep } from "./migrate.ts"
 import { checkResidency, type ResidencyOption } from "./residency.ts"
@@ -72,6 +73,19 @@ export interface ActionContext<S, E extends EventTypes, P = AlarmPayloads> exten
    */
   moveTo(pop: string): void
   readonly alarms: AlarmSetter<P>
+  /**
+   * The other actors, wherever they are: `await c.actors.cart.get("alice").add("book")`, exactly once and in order, as from server code; nobody
+   * moves. The turn goes on meanwhile and nothing else of its actor runs; what happened at the other one does not roll back with it.
+   *
+   * A call to an actor that waits for this turn, itself included, rejects at once with CALL_CHAIN, and so does one that more than sixteen turns
+   * would wait for. Turns that were begun apart and call each other's actors are not found out: they wait until `limits.turnMsMax`. Once
+   * the turn has ended nobody waits for it, and any actor may be called. When it was given up, every call rejects with the reason.
+   *
+   * Any name is taken here, and what comes back is unknown: a definition cannot depend on the app that it is a part of. Say what is known:
+   * `(c.actors as ActorsOf<App>).cart`, in an action whose own return type is written down where `App` holds it too, or
+   * `c.actors.cart.get<ServerHandle<typeof cart>>(key)`.
+   */
+  readonly actors: AnyActors
   /** Aborted when the turn is given up (deadline, shutdown); the turn then leaves nothing. */
   readonly signal: AbortSignal
 }

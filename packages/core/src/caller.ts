@@ -10,6 +10,7 @@ import {
   type ServerFrame,
 } from "@sojourn/protocol"
 import type { HostAttach } from "./attach.ts"
+import type { Chain } from "./chain.ts"
 import type { Host } from "./host.ts"
 import type { Principal } from "./mesh-messages.ts"
 import type { Clock, Undo } from "./ports.ts"
@@ -63,12 +64,13 @@ export class Caller {
     return this.#waiting.size === 0
   }
 
-  call(action: string, args: readonly unknown[]): Promise<unknown> {
-    return this.#begin("call", action, args)
+  /** `chain`: the turns that wait for this call. It belongs to the call and goes with it, however often that is sent. */
+  call(action: string, args: readonly unknown[], chain: Chain = []): Promise<unknown> {
+    return this.#begin("call", action, args, chain)
   }
 
   query(name: string, args: readonly unknown[]): Promise<unknown> {
-    return this.#begin("query", name, args)
+    return this.#begin("query", name, args, [])
   }
 
   close(): void {
@@ -79,7 +81,7 @@ export class Caller {
     this.#failAll(new SojournError("NOT_SERVING", "the POP is stopping", { outcome: "unknown" }))
   }
 
-  #begin(kind: "call" | "query", name: string, args: readonly unknown[]): Promise<unknown> {
+  #begin(kind: "call" | "query", name: string, args: readonly unknown[], chain: Chain): Promise<unknown> {
     if (this.#waiting.size >= underWayMax)
       return Promise.reject(new SojournError("QUEUE_FULL", `${underWayMax} server calls to ${this.#id} are under way`))
     const p = capture(args)
@@ -87,7 +89,7 @@ export class Caller {
       const { clock, callMsMax, host } = this.#o
       const common = { resolve, reject, deadline: clock.mono() + callMsMax }
       if (kind === "call") {
-        const body: CallBody = { c: this.#next++, a: name, p }
+        const body: CallBody = { c: this.#next++, a: name, p, ...(chain.length === 0 ? {} : { chain }) }
         this.#waiting.set(`c${body.c}`, { ...common, kind, body })
         if (this.#attach) host.receive(this.#attach, { t: "call", ch: 0, ...body })
       } else {

@@ -6,6 +6,7 @@ import { AlarmClock } from "./alarm-clock.ts"
 import { Beliefs } from "./beliefs.ts"
 import { Doubts } from "./doubts.ts"
 import { HostAttach, waitingFramesMax, type AttachRequest, type SessionFrame } from "./attach.ts"
+import type { ActorPorts } from "./handles.ts"
 import { restState, step, type Ask, type HandEffect, type HandInput, type Pull } from "./handoff.ts"
 import { assertWhole, readAhead, readBody, readNeeds, type Loaded } from "./journal.ts"
 import type { Limits } from "./limits.ts"
@@ -56,6 +57,8 @@ export interface HostOptions {
   readonly limits: Limits
   readonly events: EventSink
   readonly tickets: Tickets
+  /** What turns call other actors through. */
+  readonly actors: ActorPorts
   send(pop: string, message: MeshMessage, body?: Uint8Array): boolean
   linked(pop: string): boolean
   /** Lowest round trip of late, ms. */
@@ -735,6 +738,7 @@ export class Host {
       events,
       pop,
       pops,
+      actors: this.#o.actors,
       moveTo: (to) => {
         if (to === pop) return
         this.move(slot.id, to).catch((error: unknown) => {

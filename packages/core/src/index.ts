@@ -91,13 +91,14 @@ export type { Asker, Needs, Residency, ResidencyOption } from "./residency.ts"
 export { actor, event, setup } from "./actor.ts"
 export type { AlarmWhen } from "./alarms.ts"
 export type { ActionContext, ActorDefinition, ActorDefinitions, App, EventType, ReadContext } from "./actor.ts"
+export type { ActorsOf, AnyActors, AnyHandle, ServerActors, ServerHandle } from "./handles.ts"
 export { ActorError, SojournError } from "@sojourn/protocol"
 
 // A node: everything of a POP but sockets, disk, clock and chance.
 export type { ForgetReport } from "./forget.ts"
 export { createNode } from "./node.ts"
 export type { MoveDone } from "./offers.ts"
-export type { CoreNode, NodeMesh, NodeOptions, ServerActors, ServerHandle } from "./node.ts"
+export type { CoreNode, NodeMesh, NodeOptions } from "./node.ts"
 export type { Authenticate, Upgrade } from "./gateway.ts"
 export type { MeshPeer } from "./mesh.ts"
 

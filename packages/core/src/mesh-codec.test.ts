@@ -28,6 +28,12 @@ const body: fc.Arbitrary<Body> = record({
   entries: fc.array(bytes, { maxLength: 6 }),
 })
 const err = fc.constant({ code: "NOT_SERVING", message: "no", retry: "later", outcome: "not-executed" } as const)
+const call = fc
+  .tuple(
+    record({ c: fc.integer({ min: 1 }), a: name, p: record({ v: fc.array(count) }) }),
+    fc.option(fc.array(actor, { minLength: 1, maxLength: 16 })),
+  )
+  .map(([body, chain]) => (chain ? { ...body, chain } : body))
 const plain: fc.Arbitrary<MeshMessage> = fc.oneof(
   record({
     t: fc.constant("PULL" as const),
@@ -56,6 +62,12 @@ const plain: fc.Arbitrary<MeshMessage> = fc.oneof(
     dir: fc.constant("in" as const),
     frame: record({ t: fc.constant("ack" as const), ch: count, c: count, r: count }),
   }),
+  fc.tuple(count, count, call).map(([relay, ch, body]) => ({
+    t: "FRAME" as const,
+    relay,
+    dir: "in" as const,
+    frame: { t: "call" as const, ch, ...body },
+  })),
   record({
     t: fc.constant("RELAY_OPEN" as const),
     relay: count,
@@ -67,6 +79,7 @@ const plain: fc.Arbitrary<MeshMessage> = fc.oneof(
       sid: nonce,
       acked: count,
       live: fc.boolean(),
+      calls: fc.array(call, { maxLength: 3 }),
     }),
   }),
 )
@@ -231,6 +244,44 @@ describe("the mesh codec", () => {
     assert.throws(() => reader.read(odd({ t: "PRECOPY", actor: "a/b", nonce: "n", e: 1, v: 1, blob })), badFrame)
     assert.throws(() => reader.read(odd({ t: "FETCH", actor: "a/b", blob: "x", missing: [-1] })), badFrame)
     assert.throws(() => reader.read(encodeMessage({ t: "CONFIRM", actor: "a/b", e: 1 }, new Uint8Array(3))), badFrame)
+  })
+
+  test("refuses a call whose chain is not of its form, in a frame and in an attach", () => {
+    const reader = createMeshReader(defaultLimits)
+    const read = (chain: unknown): unknown[] => {
+      const call = { c: 1, a: "add", p: { v: [] }, chain }
+      const attach = { ch: 0, actor: ["cart", "a"], sid: "s", acked: 0, live: false, calls: [call] }
+      return [
+        { t: "FRAME", relay: 1, dir: "in", frame: { t: "call", ch: 1, ...call } },
+        { t: "RELAY_OPEN", relay: 1, actor: "cart/a", principal: { id: "server:bos" }, attach },
+      ].map((message) => {
+        try {
+          const input = reader.read(encodeMessage(message as MeshMessage))
+          return input?.kind === "message" && JSON.parse(JSON.stringify(input.message))
+        } catch (error) {
+          if (badFrame(error)) return "refused"
+          throw error
+        }
+      })
+    }
+    const long = Array.from({ length: 16 }, (_, i) => `cart/${i}`)
+    const both = read(long) as { frame?: unknown; attach?: { calls: unknown[] } }[]
+    for (const got of [both[0]?.frame, both[1]?.attach?.calls[0]])
+      assert.deepEqual((got as { chain?: unknown }).chain, long)
+    const hostile = [
+      [...long, "cart/16"],
+      [],
+      "cart/a",
+      { length: 1, 0: "cart/a" },
+      [7],
+      [""],
+      ["x".repeat(1_025)],
+      [null],
+      null,
+      1,
+      true,
+    ]
+    for (const chain of hostile) assert.deepEqual(read(chain), ["refused", "refused"], JSON.stringify(chain))
   })
 
   test("copies a grant's body out of the pipe's buffer", () => {

@@ -1,4 +1,5 @@
-import { ERRORS, SojournError, readClientFrame } from "@sojourn/protocol"
+import { ERRORS, SojournError, readClientFrame, type CallBody } from "@sojourn/protocol"
+import { chainMax } from "./chain.ts"
 import { isForgetReply, isForgetStep } from "./forget-steps.ts"
 import type { MeshMessage } from "./mesh-messages.ts"
 import { cutsMax } from "./record.ts"
@@ -47,6 +48,7 @@ const cuts: Check = (x) =>
   Array.isArray(x) &&
   x.length <= cutsMax &&
   x.every((cut) => object(cut) && count((cut as { e?: unknown }).e) && count((cut as { v?: unknown }).v))
+const chain: Check = (x) => Array.isArray(x) && x.length > 0 && x.length <= chainMax && x.every(actor)
 const wireError: Check = (x) => {
   if (!object(x)) return false
   const { code, message, retry, outcome } = x as Record<string, unknown>
@@ -122,13 +124,23 @@ export function parseMeshMessage(json: unknown): MeshMessage | undefined {
   const message = json as MeshMessage
   if (message.t === "FRAME" && message.dir === "in") {
     const client = readClientFrame(message.frame)
-    return client && { ...message, frame: client }
+    return client && { ...message, frame: client.t === "call" ? { ...client, ...chainOf(message.frame) } : client }
   }
   if (message.t === "RELAY_OPEN") {
     const read = readClientFrame({ ...message.attach, t: "attach" })
     if (read?.t !== "attach") badMesh("a RELAY_OPEN whose attach is not of its form")
     const { t: _, ...attach } = read
-    return { ...message, attach }
+    if (!attach.calls) return { ...message, attach }
+    const calls = attach.calls.map((call, i) => ({ ...call, ...chainOf(message.attach.calls?.[i]) }))
+    return { ...message, attach: { ...attach, calls } }
   }
   return message
+}
+
+/** What a call brings besides what a client's has. `call` has been read as one, and is still what the peer sent. */
+function chainOf(call: unknown): Pick<CallBody, "chain"> {
+  const { chain: given } = call as { readonly chain?: unknown }
+  if (given === undefined) return {}
+  if (!chain(given)) badMesh("a call whose chain is not of its form")
+  return { chain: given as readonly string[] }
 }

@@ -3,9 +3,11 @@ import type { ActorDefinition, App } from "./actor.ts"
 import { Admission } from "./admission.ts"
 import { addressId } from "./address.ts"
 import { Caller } from "./caller.ts"
+import type { Chain } from "./chain.ts"
 import { Forgetting, type ForgetReport } from "./forget.ts"
 import { ForgottenPops } from "./forgotten.ts"
 import { Gateway, type Authenticate, type Upgrade } from "./gateway.ts"
+import { actorHandles, type ActorCall, type ActorPorts, type ServerActors } from "./handles.ts"
 import { Host } from "./host.ts"
 import type { Limits } from "./limits.ts"
 import { serverPrefix } from "./mesh-messages.ts"
@@ -43,29 +45,6 @@ export interface NodeOptions<D> {
   readonly events: EventSink
   /** Absent: no client is ever refused because the node has too much to do. */
   readonly loop?: LoopLoad
-}
-
-type Handler = (c: never, ...args: never[]) => unknown
-type ArgsOf<F> = F extends (c: never, ...args: infer A) => unknown ? A : never
-type ResultOf<F> = F extends (...args: never[]) => infer R ? Awaited<R> : never
-
-/** An actor as server code calls it: actions on the handle, queries under `query`. */
-export type ServerHandle<D> = {
-  readonly [K in keyof ActionsOf<D>]: (...args: ArgsOf<ActionsOf<D>[K]>) => Promise<ResultOf<ActionsOf<D>[K]>>
-} & {
-  readonly query: {
-    readonly [K in keyof QueriesOf<D>]: (...args: ArgsOf<QueriesOf<D>[K]>) => Promise<ResultOf<QueriesOf<D>[K]>>
-  }
-  readonly key: string
-}
-type ActionsOf<D> = D extends { readonly actions?: infer A } ? NonNullable<A> : Readonly<Record<string, Handler>>
-type QueriesOf<D> = D extends { readonly queries?: infer Q } ? NonNullable<Q> : Readonly<Record<string, Handler>>
-
-export interface ServerActors<D> {
-  /** The actor of this key, wherever it is. Nothing happens until it is called. */
-  get(key: string): ServerHandle<D>
-  /** A new actor whose home is this POP. */
-  create(): ServerHandle<D>
 }
 
 export interface CoreNode<D = Readonly<Record<string, ActorDefinition>>> {
@@ -127,6 +106,12 @@ export function createNode<D>(options: NodeOptions<D>): CoreNode<D> {
   let heard: (() => void) | undefined
   /** What peers said between the first link and serving: they would wait for an answer until their timers fire. */
   let waiting: (() => void)[] = []
+  const actorPorts: ActorPorts = {
+    knows: (name) => Object.hasOwn(app.actors as object, name),
+    newKey: () => `${chance.id()}~${pop}`,
+    // Also while it drains: a turn that was begun is to come to its end.
+    call: (made, chain) => (active() ? call(made, chain) : notServing()),
+  }
   const host = new Host({
     app,
     pop,
@@ -141,6 +126,7 @@ export function createNode<D>(options: NodeOptions<D>): CoreNode<D> {
     limits,
     events,
     tickets,
+    actors: actorPorts,
     send: (to, message, body) => mesh?.send(to, message, body) ?? false,
     linked: (id) => mesh?.up(id) ?? false,
     rtt: (id) => mesh?.rtt(id),
@@ -238,40 +224,14 @@ export function createNode<D>(options: NodeOptions<D>): CoreNode<D> {
     callers.set(id, caller)
     return caller
   }
-  const methods = (
-    run: (name: string, args: unknown[]) => Promise<unknown>,
-    own: Readonly<Record<string, unknown>>,
-  ): object =>
-    new Proxy(own, {
-      get: (target, name) =>
-        typeof name !== "string" || name === "then"
-          ? undefined
-          : Object.hasOwn(target, name)
-            ? target[name]
-            : (...args: unknown[]) => run(name, args),
-    })
-  const handle = (name: string, key: string): object => {
-    const serving = (): Promise<never> | undefined =>
-      state === "serving"
-        ? undefined
-        : Promise.reject(lost ?? new SojournError("NOT_SERVING", `POP ${pop} does not serve`))
-    addressId(name, key)
-    return methods((action, args) => serving() ?? callerOf(name, key).call(action, args), {
-      key,
-      query: methods((query, args) => serving() ?? callerOf(name, key).query(query, args), {}),
-    })
+  const notServing = (): Promise<never> =>
+    Promise.reject(lost ?? new SojournError("NOT_SERVING", `POP ${pop} does not serve`))
+  const call = ({ actor: [to, key], kind, name, args }: ActorCall, chain: Chain = []): Promise<unknown> => {
+    const caller = callerOf(to, key)
+    return kind === "call" ? caller.call(name, args, chain) : caller.query(name, args)
   }
-  const actors = new Proxy(
-    {},
-    {
-      get: (_, name) =>
-        typeof name !== "string" || !Object.hasOwn(app.actors as object, name)
-          ? undefined
-          : {
-              get: (key: string) => handle(name, key),
-              create: () => handle(name, `${chance.id()}~${pop}`),
-            },
-    },
+  const actors = actorHandles(actorPorts, (made) =>
+    state === "serving" ? call(made) : notServing(),
   ) as CoreNode<D>["actors"]
 
   /** Resolves after `ms` at the latest, whatever becomes of `work`. */

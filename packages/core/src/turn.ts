@@ -11,8 +11,11 @@ import {
 } from "@sojourn/protocol"
 import { create } from "mutative"
 import type { ErasedDefinition } from "./actor.ts"
+import { addressId } from "./address.ts"
 import { AlarmChanges, type AlarmChange, type AlarmWhen, type Alarms, type StoredAlarm } from "./alarms.ts"
+import { assertMayCall, type Chain } from "./chain.ts"
 import { decodeChecked } from "./checked-value.ts"
+import { actorHandles, type ActorCall, type ActorPorts, type AnyActors } from "./handles.ts"
 import type { Limits } from "./limits.ts"
 import { isServer, type Principal } from "./mesh-messages.ts"
 
@@ -33,16 +36,24 @@ export class Turn {
   #moveTo: string | undefined
   readonly #pops: ReadonlySet<string>
   readonly #alarms: AlarmChanges
+  readonly #others: ActorPorts
+  /** This turn's actor, behind those whose turns wait for this one. */
+  #chain: Chain
+  #actors: AnyActors | undefined
 
   /** `pops`: where the action may send the actor. `state`: the committed state that the draft is made of. `fired`: see `ring`. */
   constructor(
+    id: string,
     def: ErasedDefinition,
     state: unknown,
     pops: ReadonlySet<string>,
+    others: ActorPorts,
     alarms: { readonly set: Alarms; readonly now: number; readonly limits: Limits; readonly fired?: StoredAlarm },
   ) {
     this.#def = def
     this.#pops = pops
+    this.#others = others
+    this.#chain = [id]
     this.#state = state
     this.#alarms = new AlarmChanges(alarms.set, def.alarms ?? {}, alarms.now, alarms.limits, alarms.fired)
   }
@@ -61,6 +72,7 @@ export class Turn {
   /** The action's result, or a promise of it. `context` is what a reader sees; `who` is in it too. Throws what the author throws. */
   run(call: CallBody, who: Principal, context: object): unknown {
     if (call.skip) throw new SojournError("CALL_SKIPPED")
+    if (call.chain) this.#chain = [...call.chain, ...this.#chain]
     const { authorize } = this.#def
     const allowed = authorize && !isServer(who) ? authorize(context, who, call.a) : true
     const admit = (yes: boolean): unknown => {
@@ -105,6 +117,18 @@ export class Turn {
     return result instanceof Promise ? result.then(take) : take(result)
   }
 
+  /**
+   * What the author asks of another actor. Once the turn has ended nobody waits for it, so it stands in no chain; given up, it is to leave
+   * nothing, so it calls nobody any more.
+   */
+  async #call(call: ActorCall): Promise<unknown> {
+    const { signal } = this.#controller
+    if (signal.aborted) throw signal.reason
+    if (this.#over) return this.#others.call(call, [])
+    assertMayCall(addressId(...call.actor), this.#chain)
+    return this.#others.call(call, this.#chain)
+  }
+
   #act(action: (c: unknown, ...args: unknown[]) => unknown, args: unknown[], reader: object): unknown {
     const [draft, done] = create(this.#state as object, { enablePatches: true }) as unknown as [
       unknown,
@@ -114,8 +138,12 @@ export class Turn {
       const [next, patches] = done()
       return [next, patches]
     }
+    const actors = (): AnyActors => (this.#actors ??= actorHandles(this.#others, (call) => this.#call(call)))
     const context = {
       ...reader,
+      get actors() {
+        return actors()
+      },
       state: draft,
       signal: this.#controller.signal,
       broadcast: (name: string, payload?: unknown) => {
@@ -139,13 +167,16 @@ export class Turn {
         },
       },
     }
-    const result = action(context, ...args)
-    if (result instanceof Promise)
-      return result.finally(() => {
-        this.#over = true
-      })
-    this.#over = true
-    return result
+    let result: unknown
+    try {
+      result = action(context, ...args)
+    } finally {
+      this.#over ||= !(result instanceof Promise)
+    }
+    if (!(result instanceof Promise)) return result
+    return result.finally(() => {
+      this.#over = true
+    })
   }
 }
 

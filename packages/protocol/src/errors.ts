@@ -24,6 +24,7 @@ export const ERRORS = {
   REPLY_TOO_LARGE: ["never", "not-executed", "the action's reply is over the limit; the turn was rolled back"],
   REPLY_GONE: ["never", "executed", "the call was applied and its reply acknowledged earlier; it is kept no longer"],
   CALL_SKIPPED: ["never", "not-executed", "the caller had given this call up before it was applied"],
+  CALL_CHAIN: ["never", "not-executed", "a call chain is too long, or comes back"],
   SESSION_UNKNOWN: ["never", "unknown", "the session is expired, forged or another principal's"],
   SESSIONS_FULL: ["later", "not-executed", "the actor's session table is full"],
   MAILBOX_FULL: ["later", "not-executed", "the actor's mailbox is full"],
@@ -32,7 +33,7 @@ export const ERRORS = {
   RATE_LIMITED: ["later", "not-executed", "too many requests from this connection"],
   OVERLOADED: ["later", "not-executed", "the node has too much to do"],
   SLOW_READER: ["later", "unknown", "the connection did not read what was sent to it"],
-  SNAPSHOT_TOO_LARGE: ["never", "not-executed", "the actor's state is over snapshotBytesMax; it stays where it is"],
+  SNAPSHOT_TOO_LARGE: ["never", "not-executed", "the actor's state is over the limit; it stays where it is"],
   CALL_ORDER: [
     "elsewhere",
     "not-executed",
@@ -61,7 +62,7 @@ export const ERRORS = {
   QUEUE_FULL: ["later", "not-executed", "the client's queue of unsent calls is full"],
   CLIENT_CLOSED: ["never", "unknown", "the client was closed"],
   HANDSHAKE_TIMEOUT: ["later", "not-executed", "no valid first frame in time"],
-  HALF_OPEN: ["later", "unknown", "nothing was heard from the other side within the deadline"],
+  HALF_OPEN: ["later", "unknown", "nothing was heard from the other side in time"],
   MESH_REFUSED: ["never", "not-executed", "a mesh peer is unknown, or has another secret or list of homes"],
   BAD_CONFIG: ["never", "not-executed", "an option is missing, out of range or contradicts another"],
 } as const satisfies Record<string, readonly [Retry, Outcome, string]>

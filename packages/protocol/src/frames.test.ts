@@ -54,6 +54,19 @@ describe("C69 parseClientFrame", () => {
     assert.deepEqual(parses(`{"t":"ping","later":{"x":1}}`), { t: "ping" })
   })
 
+  test("reads no chain of calls from a client", () => {
+    const call = { c: 1, a: "push", p: { v: [] } }
+    const more = { ...call, chain: ["list/b"] }
+    assert.deepEqual(parses(JSON.stringify({ t: "call", ch: 1, ...more })), { t: "call", ch: 1, ...call })
+    const carried = { ...attach, calls: [call] }
+    assert.deepEqual(parses(JSON.stringify({ t: "attach", ...attach, calls: [more] })), { t: "attach", ...carried })
+    const hello = { t: "hello", client: "c" } as const
+    assert.deepEqual(parses(JSON.stringify({ ...hello, attach: [{ ...attach, calls: [more] }] })), {
+      ...hello,
+      attach: [carried],
+    })
+  })
+
   test("throws nothing but BAD_FRAME on any text or JSON", () => {
     fc.assert(fc.property(fc.string(), (text) => void parses(text)))
     fc.assert(

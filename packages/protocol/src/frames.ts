@@ -15,6 +15,8 @@ export interface CallBody {
   readonly a: string
   readonly p: Encoded
   readonly skip?: boolean
+  /** Between POPs alone, and absent otherwise: the actors whose turns wait for this call, the first one first. Nothing of a client's is read as one. */
+  readonly chain?: readonly string[]
 }
 
 /** A query: its own id `q`; it is answered after the call numbered `after` was applied. */

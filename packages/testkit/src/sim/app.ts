@@ -1,4 +1,4 @@
-import { actor, event, setup } from "@sojourn/core"
+import { actor, event, setup, type AnyActors } from "@sojourn/core"
 import { ActorError } from "@sojourn/protocol"
 import { cancelMark, passedMark, relayedMark, rangMark } from "./marks.ts"
 import type { SimState } from "./stored.ts"
@@ -15,16 +15,16 @@ export function mayUse(key: string, who: string): boolean {
   return members?.split("+").includes(who) ?? false
 }
 
-/** What a turn may do to another actor, as the server code of its POP. */
-export interface Others {
-  get(key: string): { receive(id: string): Promise<number> }
+/** What turns ask of other actors. Written down, because the app cannot be typed by itself. */
+interface Other {
+  receive(id: string, back: string): Promise<number>
 }
 
 export interface Surroundings {
   /** Gives long turns their length, in virtual time, on the process that runs them. */
   sleep(pop: string, ms: number): Promise<void>
-  /** The actors, from the process that runs the turn. */
-  others(): Others
+  /** What came of a call that came back to an actor whose turn waits for it; undefined: it was answered. */
+  cameBack(error: unknown): void
 }
 
 /** What the alarm of `later` is given: one that fails does so by chance, so often that it rings in the end. */
@@ -33,7 +33,12 @@ interface Ring {
   readonly fails: number
 }
 
-export function simApp({ sleep, others }: Surroundings) {
+export function simApp({ sleep, cameBack }: Surroundings) {
+  const other = (actors: AnyActors, key: string): Other => {
+    const { ledger } = actors
+    if (ledger === undefined) throw new Error("the simulated application has no ledgers")
+    return ledger.get<Other>(key)
+  }
   const append = (state: { turns: number; sum: number; list: string[] }, id: string): number => {
     state.list.push(id)
     state.sum += id.length
@@ -54,7 +59,7 @@ export function simApp({ sleep, others }: Surroundings) {
           },
           /** Tells the other actor, at least once; that one takes it once. */
           async pass(c, { id, to }: { id: string; to: string }) {
-            append(c.state, passedMark(id, to, await others().get(to).receive(relayedMark(id, to))))
+            append(c.state, passedMark(id, to, await other(c.actors, to).receive(relayedMark(id, to), c.key)))
           },
         },
         actions: {
@@ -75,13 +80,19 @@ export function simApp({ sleep, others }: Surroundings) {
           /** Tells another actor at once, from within the turn: what happens there does not roll back with it. */
           async ask(c, id: string, to: string) {
             const attempt = `a${c.random().toString(36).slice(2, 8)}`
-            const index = await others()
-              .get(to)
-              .receive(relayedMark(id, to, attempt))
+            const index = await other(c.actors, to).receive(relayedMark(id, to, attempt), c.key)
             return append(c.state, passedMark(id, to, index, attempt))
           },
-          /** From another actor; told twice is told once. */
-          receive(c, id: string) {
+          /** From another actor; told twice is told once. That one waits, so it cannot be asked back: nothing of this is ever in its list. */
+          async receive(c, id: string, back: string): Promise<number> {
+            cameBack(
+              await other(c.actors, back)
+                .receive(`${back} was asked in its own turn`, c.key)
+                .then(
+                  () => undefined,
+                  (error: unknown) => error,
+                ),
+            )
             const known = c.state.list.indexOf(id)
             return known >= 0 ? known : append(c.state, id)
           },

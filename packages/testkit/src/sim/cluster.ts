@@ -5,6 +5,7 @@ import { SojournError, TICKET_PREFIX } from "@sojourn/protocol"
 import { simApp, type SimApp } from "./app.ts"
 import type { Disk } from "./disk.ts"
 import type { Network, Wire } from "./network.ts"
+import { violated } from "./oracle.ts"
 import { Random } from "./random.ts"
 import { Process, type World } from "./world.ts"
 
@@ -70,7 +71,6 @@ export class Cluster {
   readonly pops: ReadonlyMap<string, Pop>
   readonly #options: ClusterOptions
   readonly #app: SimApp
-  readonly #nodes = new WeakMap<Process, SimNode>()
 
   constructor(options: ClusterOptions) {
     this.#options = options
@@ -81,10 +81,12 @@ export class Cluster {
         new Promise((resolve) => {
           if (world.running !== undefined) world.plan(world.running, ms, "timer", "", resolve)
         }),
-      others: () => {
-        const node = world.running === undefined ? undefined : this.#nodes.get(world.running)
-        if (node === undefined) throw new Error("a turn ran outside of any process")
-        return { get: (key) => node.actors.ledger.get(key) }
+      cameBack: (error) => {
+        world.count("call chains that came back")
+        world.judge(() => {
+          if (!(error instanceof SojournError) || error.code !== "CALL_CHAIN" || error.outcome !== "not-executed")
+            violated("G10", `a call that came back to a turn that waits for it was no CALL_CHAIN: ${String(error)}`)
+        })
       },
     })
   }
@@ -150,7 +152,6 @@ export class Cluster {
         events: (event) => this.#event(process, event),
       })
       pop.node = node
-      this.#nodes.set(process, node)
       this.#listen(pop, process, node)
       node.start().catch((error: unknown) => {
         world.tell(process.name, () => `start failed: ${String(error)}`)

@@ -68,6 +68,7 @@ export async function survive(t: TestContext, from: number, seeds: number): Prom
     "operator: moves done",
     "operator: last moves done",
     "event: alarm.failed",
+    "call chains that came back",
     "operator: drains",
     "sessions that kept their attach",
     ...["new", "replay", "snapshot"].map((how) => `resumed: ${how}`),
