@@ -3,8 +3,8 @@ import { pino, type DestinationStream } from "pino"
 import type { LogLevel } from "./pop-options.ts"
 
 /**
- * Turns the node's events into structured logs: the event's type is the message, its fields are the record's. An event with an error code is a
- * warning; the ones here are more, or less.
+ * Turns the node's events into structured logs: the event's type is the message, its fields are the record's. An event with an error, or the code of
+ * one, is a warning: a client may have been told that the log has it. The ones here are more, or less.
  */
 const errors: ReadonlySet<unknown> = new Set([
   "STORE_LOST",
@@ -21,7 +21,7 @@ const private_ = ["token", "secret", "secrets", "ticket", "sid", "session", "aut
 function levelOf(event: CoreEvent): "error" | "warn" | "info" | "debug" {
   const code = event["code"] ?? (event["error"] as { code?: unknown } | undefined)?.code
   if (errors.has(code)) return "error"
-  if (code !== undefined) return "warn"
+  if (code !== undefined || event["error"] !== undefined) return "warn"
   return news.test(event.type) ? "info" : "debug"
 }
 

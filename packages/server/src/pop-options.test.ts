@@ -140,6 +140,13 @@ describe("the event log", () => {
     assert.equal(logged("info", [{ type: "turn.ended" }]).length, 0)
   })
 
+  // Found while adding hooks: without a code of its own it was for "debug", and the id that a caller was given found nothing.
+  test("has what user code threw, under the id that its caller was told, at the default level", () => {
+    const [line] = logged("info", [{ type: "turn.threw", actor: "cart/a", error: new Error("no disk"), ref: "r1" }])
+    assert.deepEqual([line?.["level"], line?.["ref"]], [40, "r1"])
+    assert.match(JSON.stringify(line?.["error"]), /no disk/)
+  })
+
   test("C68 never writes a token, a ticket or a secret, at the top or one level down", () => {
     const [line] = logged("debug", [
       { type: "x", token: "t0p", ticket: "t0p", request: { headers: { cookie: "t0p" }, token: "t0p" }, secret: "t0p" },
