@@ -1,8 +1,10 @@
 // The actors that the behaviours are shown on. Everything they are told is kept, so that what was applied can be counted.
 import { createHash } from "node:crypto"
 import { actor, event, setup, ActorError } from "@sojourn/core"
+import type { AlarmSetter, AnyActors, DeactivateReason } from "@sojourn/core"
 import { bordered } from "./bordered.ts"
 import { hopping } from "./hops.ts"
+import { leaving } from "./leaving.ts"
 
 /** What a test sees of, and decides in, user code of its own process. */
 export interface Probe {
@@ -15,10 +17,20 @@ export interface Probe {
   gate?: ((id: string) => Promise<void>) | undefined
   /** Told as the handler of an alarm is entered; what it throws, the handler throws after it has changed the state. */
   onAlarm?: ((id: string, pop: string) => void) | undefined
+  /** What else the `onDeactivate` of a `lodger` does. */
+  onDeactivate?: ((c: Ending, reason: DeactivateReason) => unknown) | undefined
+  /** What the actions of a `lodger` leave to `waitUntil`. */
+  work?: ((id: string, actors: AnyActors) => Promise<unknown>) | undefined
   /** What `plant` puts into the state: an object that a test still holds. */
   leaf?: unknown
   /** Throws where a step of a migration, or the choice of a residency, is to fail. */
   onStep?: ((what: string) => void) | undefined
+}
+
+export interface Ending {
+  readonly state: { since: Date }
+  readonly signal: AbortSignal
+  readonly alarms: AlarmSetter<{ ring: string }>
 }
 
 export function newProbe(): Probe {
@@ -142,7 +154,7 @@ export function makeApp(probe: Probe = newProbe(), schema = 1) {
     },
     queries: { read: (c) => c.state.secret },
   })
-  return setup({ actors: { ledger, vault, ...bordered(probe, schema), ...hopping(probe) } })
+  return setup({ actors: { ledger, vault, ...bordered(probe, schema), ...hopping(probe), ...leaving(probe) } })
 }
 
 export type App = ReturnType<typeof makeApp>

@@ -13,7 +13,7 @@ import {
   type ServerFrame,
   type WireError,
 } from "@sojourn/protocol"
-import type { ErasedDefinition } from "./actor.ts"
+import type { DeactivateReason, ErasedDefinition } from "./actor.ts"
 import { parseAddress } from "./address.ts"
 import type { SessionFrame } from "./attach.ts"
 import {
@@ -47,6 +47,7 @@ import {
   type TreeMemory,
 } from "./tree.ts"
 import { Turn, own, refusalOf } from "./turn.ts"
+import { Work } from "./work.ts"
 
 /**
  * One in-memory incarnation of an actor.
@@ -96,6 +97,8 @@ export interface ActivationPorts {
   readonly actors: ActorPorts
   /** A turn that is durable asked for this. */
   moveTo(pop: string): void
+  /** What its turns left to `waitUntil` is over. */
+  workEnded(): void
   /** Every open attach of this actor at this node. */
   attached(): Iterable<Attached>
   ticket(attached: Attached, epoch: number, revision: number): string
@@ -177,6 +180,12 @@ export class Activation {
   #dropped = false
   #closed = false
   #drainWaiters: (() => void)[] = []
+  readonly #work: Work
+  #workWaiters: (() => void)[] = []
+  /** `onDeactivate` has been entered since the input was last open. */
+  #deactivated = false
+  /** The snapshot of what is committed, if `onDeactivate` was given up: it may still reach into the state in memory, which is not used again. */
+  #frozen: Uint8Array | undefined
   #snapshotBytes: number
   #journalBytes: number
   #journalEntries: number
@@ -223,6 +232,17 @@ export class Activation {
     this.#journalBytes = loaded.journalBytes
     this.#journalEntries = loaded.journalEntries
     this.lastUsed = ports.clock.mono()
+    this.#work = new Work({
+      clock: ports.clock,
+      limits: ports.limits,
+      failed: (what, error) => {
+        this.#report("work.failed", error, { what, ref: ports.chance.id() })
+      },
+      ended: () => {
+        this.#workEnded()
+        ports.workEnded()
+      },
+    })
     // What was loaded is durable, except in a grant: its first write makes it so, and the gate waits for that.
     this.#gate = new OutputGate(owner.grant ? loaded.revision - 1 : loaded.revision)
     if (loaded.fresh) {
@@ -261,6 +281,28 @@ export class Activation {
       this.#pending.length === 0 &&
       this.#gate.size === 0
     )
+  }
+
+  /** What its turns left to `waitUntil` is under way: it is neither put to sleep nor moved. */
+  get working(): boolean {
+    return this.#work.size > 0
+  }
+
+  /** It may be put to sleep. */
+  get idle(): boolean {
+    return this.quiet && !this.working
+  }
+
+  /** Resolves when it is not working, or is over. */
+  async worked(): Promise<void> {
+    if (!this.working || this.#dropped) return
+    await new Promise<void>((resolve) => {
+      this.#workWaiters.push(resolve)
+    })
+  }
+
+  #workEnded(): void {
+    for (const resolve of this.#workWaiters.splice(0)) resolve()
   }
 
   /** Whether another session than `session` has called within `ms`. */
@@ -438,12 +480,23 @@ export class Activation {
   }
 
   /**
-   * Closes the input and waits until the running turn has ended, its write is durable and all output has left. What waits in the
-   * mailbox is not run: `unrun` has it, for the next activation. Resolves also if the activation is dropped meanwhile.
+   * Closes the input and waits until the running turn has ended, its write is durable and all output has left; then `onDeactivate` runs, and
+   * what it did is waited for as well. What waits in the mailbox is not run: `unrun` has it, for the next activation. Resolves also if the
+   * activation is dropped meanwhile, and before `onDeactivate` where the running turn has left work: then it is not to be moved yet.
    */
-  drain(): Promise<void> {
+  async drain(why: DeactivateReason): Promise<void> {
     this.#closed = true
     this.#unrun.push(...this.#mailbox.splice(0))
+    await this.#allLeft()
+    if (why === "stopping") this.#work.abandon()
+    if (this.#dropped || this.working) return
+    this.#deactivate(why)
+    await this.#allLeft()
+  }
+
+  /** Resolves when it is quiet; if that takes longer than `drainMsMax`, the activation is dropped. */
+  #allLeft(): Promise<void> {
+    if (this.#dropped) return Promise.resolve()
     const { clock, limits } = this.#ports
     return new Promise((resolve) => {
       const undo: Undo = clock.after(limits.drainMsMax, () => {
@@ -477,7 +530,7 @@ export class Activation {
   /** Writes a snapshot if anything is newer than the last one. For a drained activation that goes to sleep. */
   async compactForSleep(): Promise<void> {
     await this.#compacting
-    if (this.#dropped || (this.#journalEntries === 0 && !this.#sessions.dirty)) return
+    if (this.#dropped || (this.#journalEntries === 0 && !this.#sessions.dirty && !this.#frozen)) return
     const bytes = this.#encodeSnapshot()
     await this.#ports.store.compact(this.#id, { e: this.#epoch, f: this.#fence }, bytes, this.#gate.durable)
   }
@@ -485,7 +538,12 @@ export class Activation {
   /** Opens the input of a drained activation again: it was not sealed after all. */
   reopen(): void {
     if (this.#dropped) return
+    if (this.#frozen) {
+      this.drop(new SojournError("SLEPT"))
+      return
+    }
     this.#closed = false
+    this.#deactivated = false
     this.#mailbox.unshift(...this.#unrun.splice(0))
     this.ring()
     this.#run()
@@ -529,6 +587,8 @@ export class Activation {
     this.#gate.discard()
     for (const { reject } of this.#snapshotWaiters.splice(0)) reject(new SojournError("SLEPT"))
     for (const resolve of this.#drainWaiters.splice(0)) resolve()
+    this.#work.stop()
+    this.#workEnded()
     this.#ports.dropped(error)
   }
 
@@ -574,7 +634,7 @@ export class Activation {
       this.drop(new SojournError("INVARIANT", `call ${call.c} of ${session.id} would run after call ${session.last}`))
       return
     }
-    const turn = this.#newTurn()
+    const turn = this.#newTurn(call.a)
     this.#runningCall = { sid: session.id, c: call.c }
     this.#runTurn(
       turn,
@@ -591,7 +651,7 @@ export class Activation {
   #alarmTurn(): void {
     const alarm = this.#dueAlarm()
     if (!alarm) return
-    const turn = this.#newTurn(alarm)
+    const turn = this.#newTurn(alarm.n, alarm)
     this.#runTurn(
       turn,
       alarm.n,
@@ -606,14 +666,77 @@ export class Activation {
     )
   }
 
-  #newTurn(fired?: StoredAlarm): Turn {
+  /** The last turn of an activation that is given back in an orderly way. Nothing else can run: its input is closed, all it wrote is durable. */
+  #deactivate(why: DeactivateReason): void {
+    const { onDeactivate } = this.#def
+    if (!onDeactivate || this.#deactivated) return
+    this.#deactivated = true
+    const { limits } = this.#ports
+    const turn = this.#newTurn("onDeactivate")
+    const failed = (error: unknown): void => {
+      this.#report("deactivate.failed", error, { reason: why, ref: this.#ports.chance.id() })
+    }
+    this.#runTurn(
+      turn,
+      "onDeactivate",
+      () => turn.deactivate(onDeactivate, why, this.#readContext({ id: `${serverPrefix}${this.#ports.pop}` })),
+      (outcome) => {
+        this.#endDeactivateTurn(turn, outcome, failed)
+      },
+      (error) => {
+        failed(error)
+        turn.abort(error)
+        this.#running = undefined
+        this.#freeze(error)
+        this.#pump()
+      },
+      limits.deactivateMsMax <= limits.drainMsMax ? "deactivateMsMax" : "drainMsMax",
+    )
+  }
+
+  /** `onDeactivate` still runs and holds what it was given: from now on only a copy of what is committed is used. */
+  #freeze(error: SojournError): void {
+    try {
+      assertLeavesUntouched(this.#tree)
+      this.#frozen = this.#encodeSnapshot()
+    } catch {
+      this.drop(error)
+    }
+  }
+
+  #endDeactivateTurn(turn: Turn, outcome: Outcome, failed: (error: unknown) => void): void {
+    try {
+      if (outcome.failed) throw outcome.error
+      const held = this.#take(turn)
+      const made = changesOf(held)
+      if (Object.keys(made).length === 0) return
+      const entry: Entry = { r: this.#revision + 1, t: this.#ports.clock.now(), ...made }
+      const bytes = encodeEntry(entry, this.#ports.primitives)
+      const alarms = applyAlarmChanges(this.#alarms, held.alarms)
+      const refused = this.#refusal(bytes.length, held.next, alarms)
+      if (refused) throw refused
+      this.#commit(entry, bytes, held, alarms)
+    } catch (error) {
+      failed(error)
+      if (!this.#leavesIntact())
+        this.drop(error instanceof SojournError ? error : new SojournError("BAD_STATE", undefined, { cause: error }))
+    }
+  }
+
+  /** `what` runs in it: the name under which its work is reported. */
+  #newTurn(what: string, fired?: StoredAlarm): Turn {
     const { pops, clock, limits, actors } = this.#ports
-    return new Turn(this.#id, this.#def, this.#state, pops, actors, {
-      set: this.#alarms,
-      now: clock.now(),
-      limits,
-      ...(fired && { fired }),
-    })
+    return new Turn(
+      this.#id,
+      this.#def,
+      this.#state,
+      pops,
+      actors,
+      { set: this.#alarms, now: clock.now(), limits, ...(fired && { fired }) },
+      (promise) => {
+        this.#work.add(promise, what)
+      },
+    )
   }
 
   /** `ended` is told how the turn came out, `late` instead that it did not end in its time; the activation is to be dropped then. */
@@ -625,6 +748,7 @@ export class Activation {
     late: (error: SojournError) => void = (error) => {
       this.drop(error)
     },
+    bound: "turnMsMax" | "deactivateMsMax" | "drainMsMax" = "turnMsMax",
   ): void {
     this.#running = turn
     const finish = (outcome: Outcome): void => {
@@ -644,11 +768,11 @@ export class Activation {
       return
     }
     const { clock, limits } = this.#ports
-    const undo = clock.after(limits.turnMsMax, () => {
+    const undo = clock.after(limits[bound], () => {
       late(
         new SojournError(
           "UNKNOWN_OUTCOME",
-          `the turn ${what} of ${this.#id} did not end within limits.turnMsMax (${limits.turnMsMax} ms)`,
+          `the turn ${what} of ${this.#id} did not end within limits.${bound} (${limits[bound]} ms)`,
         ),
       )
     })
@@ -1085,6 +1209,7 @@ export class Activation {
   }
 
   #encodeSnapshot(): Uint8Array {
+    if (this.#frozen) return this.#frozen
     pruneLeaves(this.#state, this.#tree)
     this.#sessions.expire(this.#ports.clock.now())
     return encodeSnapshot(

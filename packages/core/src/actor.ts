@@ -86,8 +86,36 @@ export interface ActionContext<S, E extends EventTypes, P = AlarmPayloads> exten
    * `c.actors.cart.get<ServerHandle<typeof cart>>(key)`.
    */
   readonly actors: AnyActors
+  /**
+   * Keeps the activation until this promise settles: the actor is not put to sleep, moved or closed with its POP before, but for
+   * `limits.waitUntilMsMax` at the most. The reply does not wait for it. For work that goes on after the turn; what that is to change of the
+   * state, it changes by calling an action of the actor like anybody (`c.actors`, once the turn has ended).
+   *
+   * The work has no part in the turn: one that is rolled back has begun it all the same. A rejection, or that it took too long, is the event
+   * `work.failed`, with an id; so it is never an unhandled rejection. A crash ends it unsaid: what must happen is an alarm's.
+   *
+   * Throws QUEUE_FULL at `limits.waitUntilsPerActorMax`.
+   */
+  waitUntil(promise: PromiseLike<unknown>): void
   /** Aborted when the turn is given up (deadline, shutdown); the turn then leaves nothing. */
   readonly signal: AbortSignal
+}
+
+/**
+ * Why an activation ends: nobody has used it for `idleMs`; another needed its place (`limits.residentsMax`); the actor goes to another POP;
+ * its POP closes.
+ */
+export type DeactivateReason = "idle" | "evicted" | "moved" | "stopping"
+
+/** What `onDeactivate` sees: an action's context, but for what would outlive it. */
+export type DeactivateContext<S, E extends EventTypes, P = AlarmPayloads> = Omit<
+  ActionContext<S, E, P>,
+  "moveTo" | "waitUntil"
+>
+
+interface Hooks<S, E extends EventTypes, P> {
+  // Methods, for the reason that `AlarmHandlers` has.
+  onDeactivate(c: DeactivateContext<S, E, P>, reason: DeactivateReason): unknown
 }
 
 export type Actions<S, E extends EventTypes, P = AlarmPayloads> = Readonly<
@@ -125,6 +153,18 @@ export interface ActorDefinition<
    * `authenticate` let in may. Asked again for each use, so keep it quick; for events and "state" it must not be async.
    */
   readonly authorize?: (c: ReadContext<S>, who: Principal, what: string) => boolean | Promise<boolean>
+  /**
+   * The last turn of an activation that ends in an orderly way: exclusive, and committed or rolled back as a whole like an action's, before the
+   * actor sleeps or is handed over. Calls that come meanwhile wait, in their order, for the next activation. `c.who` is this POP.
+   *
+   * One that throws is rolled back and reported as the event `deactivate.failed`, with an id. So is one that takes over
+   * `limits.deactivateMsMax`: its `signal` aborts, and its activation ends without it. A move may fail after it ran: then the actor
+   * goes on here with what it changed, and it runs again the next time.
+   *
+   * It does not run where nothing can be committed any more: after a crash, or when a write failed or was fenced. So nothing may
+   * depend on it that is not in the state anyway.
+   */
+  readonly onDeactivate?: Hooks<S, E & EventTypes, AlarmPayloads>["onDeactivate"]
   /** Ms without calls until the activation is deactivated; overrides the node's `idleMs`. Attached clients stay attached. */
   readonly idleMs?: number
   /**
@@ -165,6 +205,7 @@ export function actor<
   readonly queries?: Q
   readonly input?: { readonly [K in keyof A]?: StandardSchemaV1 }
   readonly authorize?: (c: ReadContext<S>, who: Principal, what: string) => boolean | Promise<boolean>
+  readonly onDeactivate?: Hooks<S, E, P>["onDeactivate"]
   readonly idleMs?: number
   readonly residency?: ResidencyOption
   readonly relay?: "allow" | "deny"
@@ -218,6 +259,7 @@ export interface ErasedDefinition {
   readonly input?: Readonly<Record<string, StandardSchemaV1 | undefined>>
   readonly alarms?: Readonly<Record<string, (c: unknown, ...args: unknown[]) => unknown>>
   readonly authorize?: (c: unknown, who: Principal, what: string) => boolean | Promise<boolean>
+  readonly onDeactivate?: (c: unknown, reason: DeactivateReason) => unknown
   readonly idleMs?: number
   readonly residency?: ResidencyOption
   readonly relay?: "allow" | "deny"

@@ -116,8 +116,11 @@ export type HandInput =
       readonly type: "sealed"
       readonly answer: Pointed | { readonly kind: "grant" } | { readonly kind: "declined"; readonly e: number }
     }
-  /** The actor was not sealed (it is too large, or cannot be written down); `e`: its activation goes on. */
-  | { readonly type: "kept"; readonly e: number | undefined; readonly err: WireError }
+  /**
+   * The actor was not sealed; `e`: its activation goes on. `err`: it is too large, or cannot be written down; undefined: it has work to do
+   * first, and is served by relay.
+   */
+  | { readonly type: "kept"; readonly e: number | undefined; readonly err: WireError | undefined }
   /** The copy that the owner, `from`, sent ahead is complete. It need not be who was asked: that one forwarded. */
   | { readonly type: "precopied"; readonly nonce: string; readonly from: string; readonly have: string }
   | { readonly type: "drained" }
@@ -317,7 +320,9 @@ function decide(s: HandState, i: HandInput, v: HandView): HandStep {
 
     case "kept": {
       if (p.at !== "sealing") return to(s, p)
-      const refused: HandEffect = { type: "tellRefused", pull: p.pull, err: i.err }
+      const refused: HandEffect = i.err
+        ? { type: "tellRefused", pull: p.pull, err: i.err }
+        : { type: "tellRelay", pull: p.pull, e: i.e ?? 0 }
       return i.e === undefined
         ? to(s, rest, [refused])
         : to(s, { at: "resident", e: i.e }, [refused, { type: "reopen" }, { type: "admit" }])

@@ -85,7 +85,8 @@ export class Host {
   constructor(options: HostOptions) {
     this.#o = options
     const { clock, limits } = options
-    this.#residents = new Residents(clock, limits, (slot) => {
+    this.#residents = new Residents(clock, limits, (slot, why) => {
+      slot.sleepsFor = why
       this.#input(slot, { type: "sleep" })
     })
     this.#beliefs = new Beliefs(options.pop, (pop) => options.pops.has(pop))
@@ -389,14 +390,17 @@ export class Host {
       needsWho: typeof slot.def.residency === "function",
       declines: (pull) =>
         slot.activation !== undefined &&
-        (!mayHold(slot.activation.needs, this.#asker(pull)) ||
-          (!this.#leaving &&
-            this.#offers.to(slot.id) !== pull.origin &&
-            slot.activation.busyBesides(pull.session, limits.followQuietMs))),
+        (!mayHold(slot.activation.needs, this.#asker(pull)) || slot.activation.working || this.#inUse(slot, pull)),
       precopies: (pull) => this.#precopies(slot, pull),
     })
     slot.state = state
     for (const effect of effects) this.#perform(slot, effect)
+  }
+
+  /** By others than who asks for it, so that it stays. */
+  #inUse({ id, activation }: Slot, pull: Pull): boolean {
+    if (this.#leaving || this.#offers.to(id) === pull.origin) return false
+    return activation?.busyBesides(pull.session, this.#o.limits.followQuietMs) ?? false
   }
 
   #belief(actor: string): { readonly pop: string; readonly epoch: number } | undefined {
@@ -466,6 +470,11 @@ export class Host {
         slot.activation?.reopen()
         return
       case "seal": {
+        if (slot.activation?.working) {
+          // The turn that the drain waited for has left work to do.
+          this.#input(slot, { type: "kept", e: slot.activation.epoch, err: undefined })
+          return
+        }
         const kept = (error: SojournError): void => {
           this.#event("actor.stayed", slot.id, { to: effect.pull.origin, error })
           this.#offers.fail(slot.id, error)
@@ -589,8 +598,13 @@ export class Host {
   #tellRelay(slot: Slot, pull: Pull, e: number): void {
     const { origin, nonce, hops, version } = pull
     this.#o.send(origin, { t: "RELAY_ME", actor: slot.id, nonce, e, hops })
+    if (pull.relay) return
+    if (slot.activation?.working && mayHold(slot.activation.needs, this.#asker(pull))) {
+      if (!this.#inUse(slot, pull)) slot.owed = pull
+      return
+    }
     // It was offered the actor and may not hold it: nothing else makes the owner decline its own offer.
-    if (pull.relay || this.#offers.to(slot.id) !== origin) return
+    if (this.#offers.to(slot.id) !== origin) return
     const code = version < versionOf(slot.def) ? "SCHEMA_NEWER" : "RESIDENCY_DENIED"
     this.#offers.fail(slot.id, new SojournError(code, `${slot.id} may not go to POP ${origin}, and stays`))
   }
@@ -729,6 +743,12 @@ export class Host {
     // Another process had the actor since: what it did would be missing from the outputs of whoever stayed attached, with no gap to see.
     if (slot.left !== undefined && slot.left !== revision)
       this.#endLocal(slot, new SojournError("SLEPT", `${slot.id} has been elsewhere; attach again`))
+    const moveTo = (to: string): void => {
+      if (to === pop) return
+      this.move(slot.id, to).catch((error: unknown) => {
+        this.#event("actor.stayed", slot.id, { to, error })
+      })
+    }
     const activation: Activation = new Activation(slot.id, slot.def, loaded, owner, {
       store,
       clock,
@@ -739,11 +759,11 @@ export class Host {
       pop,
       pops,
       actors: this.#o.actors,
-      moveTo: (to) => {
-        if (to === pop) return
-        this.move(slot.id, to).catch((error: unknown) => {
-          this.#event("actor.stayed", slot.id, { to, error })
-        })
+      moveTo,
+      workEnded: () => {
+        const { owed } = slot
+        slot.owed = undefined
+        if (owed) moveTo(owed.origin)
       },
       attached: () => localOf(slot),
       ticket: (att, epoch, rev) => this.#ticket(slot.id, att, pop, epoch, rev),
@@ -791,6 +811,7 @@ export class Host {
     const { activation } = slot
     slot.activation = undefined
     slot.precopies.clear()
+    slot.owed = undefined
     if (activation) slot.left = activation.revision
     this.#residents.remove(slot)
     activation?.drop(new SojournError("SLEPT"))
@@ -806,7 +827,7 @@ export class Host {
     const { activation } = slot
     if (!activation) return
     activation
-      .drain()
+      .drain(sleep ? slot.sleepsFor : "moved")
       .then(() => (sleep ? activation.compactForSleep() : undefined))
       .then(
         () => {
@@ -1415,20 +1436,27 @@ export class Host {
     return best
   }
 
-  /** Puts every actor to sleep, within `drainMsMax`. Clients are the gateway's to send away first. */
+  /** Resolves when no activation here has work under way. */
+  async worked(): Promise<void> {
+    await Promise.all(this.#residents.all().map(async ({ activation }) => activation?.worked()))
+  }
+
+  /** Puts every actor to sleep, within `drainMsMax` and `deactivateMsMax`. Clients are the gateway's to send away first. */
   async stop(): Promise<void> {
     this.#stopped = true
     this.#alarms.stop()
     this.#residents.stop()
     await Promise.all(
-      this.#residents.all().map(async ({ activation }) => {
+      this.#residents.all().map(async ({ id, activation }) => {
         if (!activation) return
-        await activation.drain()
-        await activation.compactForSleep()
+        try {
+          await activation.drain("stopping")
+          await activation.compactForSleep()
+        } catch (error) {
+          this.#event("store.failed", id, { error })
+        }
       }),
-    ).catch((error: unknown) => {
-      this.#event("store.failed", undefined, { error })
-    })
+    )
     this.#grants.stop()
     this.#doubts.stop()
     this.#announcements.stop()

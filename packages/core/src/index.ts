@@ -90,7 +90,17 @@ export type { Asker, Needs, Residency, ResidencyOption } from "./residency.ts"
 // Defining actors.
 export { actor, event, setup } from "./actor.ts"
 export type { AlarmWhen } from "./alarms.ts"
-export type { ActionContext, ActorDefinition, ActorDefinitions, App, EventType, ReadContext } from "./actor.ts"
+export type {
+  ActionContext,
+  ActorDefinition,
+  ActorDefinitions,
+  AlarmSetter,
+  App,
+  DeactivateContext,
+  DeactivateReason,
+  EventType,
+  ReadContext,
+} from "./actor.ts"
 export type { ActorsOf, AnyActors, AnyHandle, ServerActors, ServerHandle } from "./handles.ts"
 export { ActorError, SojournError } from "@sojourn/protocol"
 

@@ -48,6 +48,11 @@ export const defaultLimits = {
   drainMsMax: 5_000,
   /** A turn may take this long: it is then aborted, rolled back and its activation dropped. */
   turnMsMax: 30_000,
+  /** `onDeactivate` may take this long, and no longer than `drainMsMax`: its `signal` aborts, it is rolled back, and the deactivation goes on. */
+  deactivateMsMax: 2_000,
+  /** What an action left to `c.waitUntil` keeps the activation for so long, then it is reported; so many promises at once: QUEUE_FULL. */
+  waitUntilMsMax: 10_000,
+  waitUntilsPerActorMax: 64,
   /** One POP's answer to a PULL or RELAY: POP_UNREACHABLE. */
   askMsMax: 3_000,
   /** A whole search for an actor, all asks together: POP_UNREACHABLE. */

@@ -249,10 +249,12 @@ export function createNode<D>(options: NodeOptions<D>): CoreNode<D> {
     const spreadMs = Math.min(limits.goAwaySpreadMs, drainMs)
     const elsewhere = peers.some(({ id }) => mesh?.up(id))
     const gone = gateway.goAway(spreadMs)
-    // Nobody else serves them: they come back when this POP does.
-    if (!elsewhere) return
-    await atMost(Math.min(left(), spreadMs + leaveMs), gone)
-    await atMost(left(), host.handOff())
+    // Else nobody serves them: they come back when this POP does.
+    if (elsewhere) {
+      await atMost(Math.min(left(), spreadMs + leaveMs), gone)
+      await atMost(left(), host.handOff())
+    }
+    await atMost(left(), host.worked())
   }
   let stopping: Promise<void> | undefined
   const stop = async (drainMs: number): Promise<void> => {

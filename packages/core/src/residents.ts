@@ -6,12 +6,12 @@ import type { Slot } from "./slot.ts"
 export class Residents {
   readonly #clock: Clock
   readonly #limits: Limits
-  readonly #sleep: (slot: Slot) => void
+  readonly #sleep: (slot: Slot, why: "idle" | "evicted") => void
   readonly #slots = new Map<string, Slot>()
   #timer: Undo | undefined
 
   /** `sleep` begins a deactivation; the slot leaves by `remove` when that has ended. */
-  constructor(clock: Clock, limits: Limits, sleep: (slot: Slot) => void) {
+  constructor(clock: Clock, limits: Limits, sleep: (slot: Slot, why: "idle" | "evicted") => void) {
     this.#clock = clock
     this.#limits = limits
     this.#sleep = sleep
@@ -40,12 +40,12 @@ export class Residents {
     let usedAt = Infinity
     for (const slot of this.#slots.values()) {
       const { activation } = slot
-      if (!activation?.quiet || slot.state.phase.at !== "resident" || activation.lastUsed >= usedAt) continue
+      if (!activation?.idle || slot.state.phase.at !== "resident" || activation.lastUsed >= usedAt) continue
       oldest = slot
       usedAt = activation.lastUsed
     }
     if (!oldest) return false
-    this.#sleep(oldest)
+    this.#sleep(oldest, "evicted")
     return true
   }
 
@@ -56,7 +56,7 @@ export class Residents {
       const now = this.#clock.mono()
       for (const slot of this.all()) {
         const { activation, def } = slot
-        if (activation?.quiet && now - activation.lastUsed >= (def.idleMs ?? idleMs)) this.#sleep(slot)
+        if (activation?.idle && now - activation.lastUsed >= (def.idleMs ?? idleMs)) this.#sleep(slot, "idle")
       }
       if (this.#timer) this.start()
     })

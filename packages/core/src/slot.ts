@@ -2,7 +2,7 @@ import type { MoveReport } from "@sojourn/protocol"
 import type { Activation } from "./activation.ts"
 import type { ErasedDefinition } from "./actor.ts"
 import type { HostAttach } from "./attach.ts"
-import { restState, type Ask, type HandInput, type HandState } from "./handoff.ts"
+import { restState, type Ask, type HandInput, type HandState, type Pull } from "./handoff.ts"
 import type { Loaded } from "./journal.ts"
 import type { Undo } from "./ports.ts"
 import type { HomeRole } from "./record.ts"
@@ -20,6 +20,10 @@ export interface Slot {
   readonly inputs: HandInput[]
   stepping: boolean
   activation: Activation | undefined
+  /** Why its activation sleeps, if it does. */
+  sleepsFor: "idle" | "evicted"
+  /** The move that was declined because of work under way (`waitUntil`): it is made when that has ended. */
+  owed: Pull | undefined
   /** The grant that `install` is to write. */
   incoming: Incoming | undefined
   /** The copies that this owner sent ahead, by the POP they went to: several may ask at once, and each gets on. */
@@ -93,6 +97,8 @@ export function newSlot(
     inputs: [],
     stepping: false,
     activation: undefined,
+    sleepsFor: "idle",
+    owed: undefined,
     incoming: undefined,
     precopies: new Map(),
     base: undefined,

@@ -10,7 +10,7 @@ import {
   type WireError,
 } from "@sojourn/protocol"
 import { create } from "mutative"
-import type { ErasedDefinition } from "./actor.ts"
+import type { DeactivateReason, ErasedDefinition } from "./actor.ts"
 import { addressId } from "./address.ts"
 import { AlarmChanges, type AlarmChange, type AlarmWhen, type Alarms, type StoredAlarm } from "./alarms.ts"
 import { assertMayCall, type Chain } from "./chain.ts"
@@ -34,12 +34,15 @@ export class Turn {
   #finalize: (() => [unknown, readonly Patch[]]) | undefined
   #over = false
   #moveTo: string | undefined
+  /** It is the activation's last. */
+  #last = false
   readonly #pops: ReadonlySet<string>
   readonly #alarms: AlarmChanges
   readonly #others: ActorPorts
   /** This turn's actor, behind those whose turns wait for this one. */
   #chain: Chain
   #actors: AnyActors | undefined
+  readonly #waitUntil: (promise: PromiseLike<unknown>) => void
 
   /** `pops`: where the action may send the actor. `state`: the committed state that the draft is made of. `fired`: see `ring`. */
   constructor(
@@ -49,8 +52,10 @@ export class Turn {
     pops: ReadonlySet<string>,
     others: ActorPorts,
     alarms: { readonly set: Alarms; readonly now: number; readonly limits: Limits; readonly fired?: StoredAlarm },
+    waitUntil: (promise: PromiseLike<unknown>) => void,
   ) {
     this.#def = def
+    this.#waitUntil = waitUntil
     this.#pops = pops
     this.#others = others
     this.#chain = [id]
@@ -67,6 +72,16 @@ export class Turn {
         `there is no alarm ${JSON.stringify(alarm.n)}; it was set when there was`,
       )
     return this.#act(handler, alarm.p === undefined ? [] : [decodeChecked(alarm.p)], context)
+  }
+
+  /** Runs `onDeactivate`. */
+  deactivate(
+    handler: NonNullable<ErasedDefinition["onDeactivate"]>,
+    reason: DeactivateReason,
+    context: object,
+  ): unknown {
+    this.#last = true
+    return this.#act((c) => handler(c, reason), [], context)
   }
 
   /** The action's result, or a promise of it. `context` is what a reader sees; `who` is in it too. Throws what the author throws. */
@@ -153,8 +168,14 @@ export class Turn {
       },
       moveTo: (pop: string) => {
         if (this.#over) throw new TypeError("moveTo after its turn has ended")
+        if (this.#last) throw new TypeError("moveTo in onDeactivate: where the actor goes is decided")
         if (!this.#pops.has(pop)) throw new RangeError(`there is no POP ${named(pop)} to move to`)
         this.#moveTo = pop
+      },
+      waitUntil: (promise: PromiseLike<unknown>) => {
+        if (this.#over) throw new TypeError("waitUntil after its turn has ended")
+        if (this.#last) throw new TypeError("waitUntil in onDeactivate: await it there, the activation ends")
+        this.#waitUntil(promise)
       },
       alarms: {
         set: (name: string, when: AlarmWhen, payload?: unknown, { id = "" }: { readonly id?: string } = {}) => {
