@@ -288,7 +288,7 @@ export class BuiltWorld {
       case "claim":
         later("claim", async () => {
           const answer = await store.claim(actor, isHome)
-          if (answer.kind === "elsewhere") return { type: "record", record: answer.record }
+          if (answer.kind !== "claimed") return { type: "record", record: answer.record }
           const { e, f, v, h } = answer.record
           process.activation = { e, f, v, h, entries: answer.body.entries }
           return { type: "claimed", e }

@@ -258,7 +258,7 @@ behaviour(
     assert.deepEqual((await home.store.inner.load(id))?.body, before)
     world.probe.onStep = undefined
     // The POP dies while the result is being written.
-    const lost = home.store.hold({ op: "commit", actor: id, at: "before" })
+    const lost = home.store.hold({ op: "claim", actor: id, at: "before" })
     const client = world.client("bob", home)
     const call = client.card.get(key).write(" new")
     await within(10_000, "the migration is about to be written", lost.reached)

@@ -24,7 +24,7 @@ behaviour(
     await here.crash()
     await world.start(here.id)
     probe.ran.length = 0
-    const load = here.store.hold({ op: "claim", actor, at: "after" })
+    const load = here.store.hold({ op: "load", actor, at: "after" })
     const clients = Array.from({ length: 5 }, (_, i) => world.client(`user${i}`))
     const calls = clients.flatMap((client, i) => [
       client.ledger.get(key).add(`c${i}`),
@@ -43,7 +43,7 @@ behaviour(
       Array.from({ length: 11 }, (_, i) => i + 3),
     )
     for (const ids of await Promise.all(asked)) assert.deepEqual(ids.slice(0, 2), ["a", "b"])
-    assert.equal(here.store.count("claim", actor), 1)
+    assert.deepEqual([here.store.count("load", actor), here.store.count("claim", actor)], [1, 1])
     assert.equal(probe.ran.filter((one: string) => one.startsWith("add")).length, 11)
   },
 )
@@ -80,7 +80,7 @@ behaviour(
     const { here } = world
     await here.crash()
     await world.start(here.id)
-    const load = here.store.hold({ op: "claim", actor, at: "before" })
+    const load = here.store.hold({ op: "load", actor, at: "before" })
     const alice = world.client("alice").ledger.get(key)
     const calls: Promise<unknown>[] = [alice.add("never"), alice.query.ids()]
     await within(5_000, "the load begins", load.reached)
@@ -94,7 +94,7 @@ behaviour(
     }
     assert.deepEqual(await alice.query.ids(), ["a"])
     assert.equal((await alice.add("b")).n, 2)
-    assert.equal(here.store.count("claim", actor), 2)
+    assert.deepEqual([here.store.count("load", actor), here.store.count("claim", actor)], [2, 1])
     assert.equal(world.probe.ran.includes("add never"), false)
   },
 )
@@ -107,7 +107,7 @@ behaviour(
     const { here } = world
     await here.crash()
     await world.start(here.id)
-    const load = here.store.hold({ op: "claim", at: "before" })
+    const load = here.store.hold({ op: "load", at: "before" })
     const alice = await world.session("alice")
     alice.sendAttach(ledgerOf(key))
     await within(5_000, "the load begins", load.reached)
@@ -140,6 +140,48 @@ behaviour(
     assert.match(String(logged?.["error"]), /hunter2/)
     world.probe.onState = undefined
     assert.equal((await world.client("bob").ledger.get(key).add("b")).n, 1)
+  },
+)
+
+behaviour(
+  "an actor is woken, or comes into being, by one write, which its first call goes along with",
+  {},
+  async (world) => {
+    const { here } = world
+    const key = await grown(world, ["a"])
+    await here.crash()
+    await world.start(here.id)
+    for (const [one, seat] of [
+      [key, here],
+      [world.key(), world.home],
+    ] as const) {
+      const alice = await world.session("alice", seat)
+      alice.sendAttach(ledgerOf(one), { calls: [callBody(1, "add", "b")] })
+      await within(5_000, "the reply", alice.raw.find("reply"))
+      const of = (op: "claim" | "commit"): number => seat.store.count(op, `ledger/${one}`)
+      assert.deepEqual([of("claim"), of("commit")], [1, 0])
+    }
+  },
+)
+
+behaviour(
+  "C35 an activation whose actor another one claims between its load and its own claim sends nothing; its call is applied once, by the next",
+  {},
+  async (world) => {
+    const key = await grown(world, ["a"])
+    const actor = `ledger/${key}`
+    const { here } = world
+    await here.crash()
+    await world.start(here.id)
+    const claim = here.store.hold({ op: "claim", actor, at: "before" })
+    const call = world.client("alice").ledger.get(key).add("b")
+    await within(5_000, "the claim begins", claim.reached)
+    // As another process of this POP would.
+    assert.equal((await here.store.inner.claim(actor, true)).kind, "claimed")
+    claim.pass()
+    assert.equal((await call).n, 2)
+    assert.deepEqual(await world.client("bob").ledger.get(key).query.ids(), ["a", "b"])
+    assert.equal(here.store.count("claim", actor), 2)
   },
 )
 

@@ -33,7 +33,7 @@ import type { Limits } from "./limits.ts"
 import { climb, versionOf } from "./migrate.ts"
 import { isServer, serverPrefix, type Principal } from "./mesh-messages.ts"
 import type { Chance, Clock, EventSink, Primitives, Undo } from "./ports.ts"
-import { isCutOff, type Cut, type HomeRole } from "./record.ts"
+import { isCutOff, type Cut, type HomeRole, type OwnershipRecord } from "./record.ts"
 import type { Needs } from "./residency.ts"
 import { SessionTable, type Session } from "./sessions.ts"
 import type { Compacted, Grant, Store } from "./store.ts"
@@ -56,8 +56,8 @@ import { Work } from "./work.ts"
  *
  * The mailbox runs one exclusive turn at a time; a turn ends with its entry pending, and the next may run while the entry is being
  * written: entries that gather meanwhile share the next write (group commit). What a turn sends waits in the output gate for its own
- * revision. The first write of an activation that came by a hand-off is the install, and takes the first turn's entry along if that
- * turn has ended by then.
+ * revision. The first write of an activation is its claim, or, where it came by a hand-off, the install: it takes the first turns' entries
+ * along that have ended by then.
  *
  * When a write is fenced, or its outcome is unknown, the activation is dropped: what the gate holds is never sent, and the next
  * activation claims anew and starts from what is durable. Nothing here ever sends a write again.
@@ -104,7 +104,9 @@ export interface ActivationPorts {
   ticket(attached: Attached, epoch: number, revision: number): string
   /** The move that brought the actor here, for the first client that attaches after it. */
   takeMoveReport(): MoveReport | undefined
-  /** The install is durable. Called once, before anything of this activation leaves. */
+  /** The claim is durable. Called once, before anything of this activation leaves. */
+  claimed(fence: number): void
+  /** The same of the install. */
   installed(bytes: number, ms: number): void
   /** The grant was a repetition: this POP had installed that epoch before. */
   installIgnored(): void
@@ -165,6 +167,8 @@ export class Activation {
   #fence: number
   readonly #cuts: readonly Cut[] | undefined
   #grant: { readonly grant: Grant; readonly home: HomeRole } | undefined
+  /** The claim is still to be made. */
+  #claim: { readonly seen: OwnershipRecord | undefined; readonly home: HomeRole } | undefined
   /** The first write may begin: until then whoever waited for this activation is let in. */
   #begun = false
   #pending: { readonly entry: Entry; readonly bytes: Uint8Array }[] = []
@@ -210,6 +214,8 @@ export class Activation {
       grant?: Grant
       home: HomeRole
       cuts?: readonly Cut[] | undefined
+      /** Not claimed yet: the record that it was built from, undefined where there is none. */
+      seen?: { readonly record: OwnershipRecord | undefined }
     },
     ports: ActivationPorts,
   ) {
@@ -224,6 +230,7 @@ export class Activation {
     this.needs = { residency: loaded.residency, version: versionOf(def) }
     this.#cuts = owner.cuts
     this.#grant = owner.grant ? { grant: owner.grant, home: owner.home } : undefined
+    this.#claim = owner.seen ? { seen: owner.seen.record, home: owner.home } : undefined
     this.#sessions = new SessionTable(loaded.sessions.values(), ports.limits, () => this.#attachedIds())
     this.#tail = new Tail(loaded.tail, loaded.positions, ports.limits)
     this.#alarms = loaded.alarms
@@ -312,7 +319,7 @@ export class Activation {
     return false
   }
 
-  /** Starts the first write, if there is one: the install, or a new actor's initial state. What has run by then goes along with it. */
+  /** Starts the first write: the claim or the install. What has run by then, and a new actor's initial state, goes along with it. */
   begin(): void {
     this.#begun = true
     this.ring()
@@ -572,7 +579,7 @@ export class Activation {
 
   /** The whole of a drained activation, to be sealed as it is: what then travels is the state and not its journal. */
   compacted(): Compacted | undefined {
-    if (this.#dropped || !this.quiet || this.#grant) return undefined
+    if (this.#dropped || !this.quiet || this.#grant || this.#claim) return undefined
     return { fence: { e: this.#epoch, f: this.#fence, v: this.#revision }, snapshot: this.#encodeSnapshot() }
   }
 
@@ -1090,7 +1097,7 @@ export class Activation {
   #pump(): void {
     if (this.#dropped || !this.#begun) return
     if (!this.#writing) {
-      if (this.#grant || this.#pending.length > 0) this.#startWrite()
+      if (this.#grant || this.#claim || this.#pending.length > 0) this.#startWrite()
       else {
         // Everything is durable: a snapshot that somebody waits for needs no write before it.
         if (this.#snapshotWaiters.length > 0) this.#compact(this.#encodeSnapshot(), this.#revision)
@@ -1177,19 +1184,37 @@ export class Activation {
       }, failed)
       return
     }
+    if (this.#claim) {
+      const { seen, home } = this.#claim
+      store.claim(this.#id, home, { seen, ...write }).then((answer) => {
+        if (this.#dropped) return
+        if (answer.kind !== "claimed") {
+          this.#writing = false
+          this.#fenced(answer.record)
+          return
+        }
+        this.#claim = undefined
+        this.#epoch = answer.record.e
+        this.#fence = answer.record.f
+        this.#ports.claimed(this.#fence)
+        done()
+      }, failed)
+      return
+    }
     store.commit(this.#id, fence, write).then((answer) => {
       if (answer.kind !== "fenced") {
         done()
         return
       }
       this.#writing = false
-      this.drop(
-        new SojournError(
-          "FENCED",
-          `${this.#id} is owned by another activation: ${JSON.stringify(answer.record ?? null)}`,
-        ),
-      )
+      this.#fenced(answer.record)
     }, failed)
+  }
+
+  #fenced(record: OwnershipRecord | undefined): void {
+    this.drop(
+      new SojournError("FENCED", `${this.#id} is owned by another activation: ${JSON.stringify(record ?? null)}`),
+    )
   }
 
   #writeFailed(cause: unknown): void {

@@ -18,7 +18,7 @@ import { Offers, type MoveDone } from "./offers.ts"
 import { Residents } from "./residents.ts"
 import { Relays } from "./relays.ts"
 import { Resend } from "./resend.ts"
-import { decidePull, type Cut, type Granted, type HomeRole } from "./record.ts"
+import { created, decidePull, type Cut, type Granted, type HomeRole, type OwnershipRecord } from "./record.ts"
 import {
   checkResidency,
   homeWithin,
@@ -702,19 +702,21 @@ export class Host {
         return
       }
     }
-    this.#o.store.claim(slot.id, home).then((answer) => {
-      if (answer.kind === "elsewhere") {
-        this.#input(slot, { type: "record", record: answer.record })
+    // The claim is the activation's first write, so that the first calls go along with it; until it is durable nothing leaves.
+    this.#o.store.load(slot.id).then((stored) => {
+      const record = stored?.record ?? created(home)
+      if (record?.k !== "OWNED") {
+        this.#input(slot, { type: "record", record })
         return
       }
-      const { e, f, v, h, cuts } = answer.record
+      const { e, f, v, h, cuts } = record
+      const seen = { record: stored?.record }
       try {
-        this.#activate(slot, answer.body, v, { epoch: e, fence: f, hash: h, home, cuts, residency })
+        this.#activate(slot, stored?.body ?? emptyBody, v, { epoch: e, fence: f, hash: h, home, cuts, residency, seen })
       } catch (error) {
         failed(this.#masked(slot.id, error))
         return
       }
-      this.#event("actor.activated", slot.id, { epoch: e, fence: f, revision: v })
       this.#input(slot, { type: "claimed", e })
       slot.activation?.begin()
     }, failed)
@@ -732,6 +734,7 @@ export class Host {
       cuts?: readonly Cut[] | undefined
       grant?: Grant
       ahead?: Loaded | undefined
+      seen?: { readonly record: OwnershipRecord | undefined }
       /** What `#genesis` said, if it was asked. */
       residency?: Residency | undefined
     },
@@ -771,6 +774,9 @@ export class Host {
         const { report } = slot
         slot.report = undefined
         return report
+      },
+      claimed: (fence) => {
+        this.#event("actor.activated", slot.id, { epoch: activation.epoch, fence, revision })
       },
       installed: (bytes, ms) => {
         const from = slot.incoming?.from ?? ""

@@ -2,6 +2,7 @@
 export {
   decideCheck,
   decideClaim,
+  decideClaimSeen,
   decideCommit,
   decideConfirm,
   decideInstall,
@@ -31,6 +32,7 @@ export type {
   Body,
   Compacted,
   Due,
+  FirstClaim,
   FirstWrite,
   Forgotten,
   Grant,

@@ -89,7 +89,7 @@ export function memoryStore(options: MemoryStoreOptions = {}): Store {
     id: disk.id,
     durability: "volatile",
     watermark: () => disk.watermark,
-    claim: (actor, home) => onActor(actor, (rows) => claimIn(rows, rules, home)),
+    claim: (actor, home, first) => onActor(actor, (rows) => claimIn(rows, rules, home, first)),
     commit: (actor, fence, write) => onActor(actor, (rows) => commitIn(rows, rules, fence, write)),
     check: (actor, fence) => onActor(actor, (rows) => checkIn(rows, rules, fence)),
     pull: (actor, home, to, compacted, bytesMax, ahead) =>

@@ -94,6 +94,8 @@ export type ClaimAnswer =
   | { readonly kind: "claimed"; readonly record: Owned }
   /** Not here: `record` says where, or is undefined where this POP knows nothing. */
   | { readonly kind: "elsewhere"; readonly record: Granted | Pointer | undefined }
+  /** The record is not the one that was seen; nothing was done. */
+  | { readonly kind: "changed"; readonly record: OwnershipRecord | undefined }
 
 export type CommitAnswer =
   | { readonly kind: "committed"; readonly v: number }
@@ -119,7 +121,8 @@ export interface Decision<A> {
 
 const genesis: Owned = { k: "OWNED", e: 0, f: 0, v: 0, h: "" }
 
-function created(home: HomeRole): Owned | undefined {
+/** What an absent record stands for. */
+export function created(home: HomeRole): Owned | undefined {
   if (home === false) return undefined
   return home === true ? genesis : { ...genesis, e: home, cuts: [{ e: home, v: 0 }] }
 }
@@ -129,6 +132,37 @@ export function decideClaim(record: OwnershipRecord | undefined, home: HomeRole)
   if (owned?.k !== "OWNED") return { record: undefined, answer: { kind: "elsewhere", record: owned } }
   const next: Owned = { ...owned, f: owned.f + 1 }
   return { record: next, answer: { kind: "claimed", record: next } }
+}
+
+/**
+ * The claim of an activation that was built before it, from the record `seen` (absent where there was none) and its body: only where that still
+ * is the record. `turns` entries (none: a claim alone) are committed in the same step; `h` and `due` as in a commit.
+ */
+export function decideClaimSeen(
+  record: OwnershipRecord | undefined,
+  home: HomeRole,
+  seen: OwnershipRecord | undefined,
+  turns: number,
+  h: string,
+  due: number | null | undefined,
+  rules: { readonly claim: typeof decideClaim; readonly commit: typeof decideCommit } = {
+    claim: decideClaim,
+    commit: decideCommit,
+  },
+): Decision<ClaimAnswer> {
+  if (!isSame(record, seen)) return { record: undefined, answer: { kind: "changed", record } }
+  const claim = rules.claim(record, home)
+  if (claim.answer.kind !== "claimed" || turns === 0) return claim
+  const { e, f, v } = claim.answer.record
+  const { record: next, answer } = rules.commit(claim.record, { e, f, v }, turns, h, due)
+  if (answer.kind !== "committed" || next?.k !== "OWNED")
+    throw new RangeError(`the first commit of a claim is ${answer.kind}: ${JSON.stringify(claim.record)}`)
+  return { record: next, answer: { kind: "claimed", record: next } }
+}
+
+function isSame(record: OwnershipRecord | undefined, seen: OwnershipRecord | undefined): boolean {
+  if (record?.k !== "OWNED" || seen?.k !== "OWNED") return record === undefined && seen === undefined
+  return record.e === seen.e && record.f === seen.f && record.v === seen.v && record.h === seen.h
 }
 
 /** `due` as a write gives it: null takes it away, undefined leaves `before`. */

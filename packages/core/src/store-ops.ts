@@ -3,6 +3,7 @@ import { SojournError } from "@sojourn/protocol"
 import {
   decideCheck,
   decideClaim,
+  decideClaimSeen,
   decideCommit,
   decideConfirm,
   decideInstall,
@@ -22,6 +23,7 @@ import {
   emptyBody,
   type Body,
   type Compacted,
+  type FirstClaim,
   type FirstWrite,
   type Grant,
   type PullAnswer,
@@ -88,7 +90,20 @@ export const ownershipRules: OwnershipRules = {
   keepsBody: (record) => record.k !== "PTR",
 }
 
-export function claimIn(rows: ActorRows, rules: OwnershipRules, home: HomeRole): ClaimAnswer & { readonly body: Body } {
+export function claimIn(
+  rows: ActorRows,
+  rules: OwnershipRules,
+  home: HomeRole,
+  first?: FirstClaim,
+): ClaimAnswer & { readonly body: Body } {
+  if (first) {
+    const { seen, entries, h, due } = first
+    const decision = decideClaimSeen(rows.record(), home, seen, entries.length, h, due, rules)
+    write(rows, rules, decision)
+    const { answer } = decision
+    if (answer.kind === "claimed" && entries.length > 0) rows.append(answer.record.v - entries.length, entries)
+    return { ...answer, body: emptyBody }
+  }
   const decision = rules.claim(rows.record(), home)
   const body = decision.answer.kind === "claimed" ? rows.body() : emptyBody
   write(rows, rules, decision)

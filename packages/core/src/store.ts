@@ -32,8 +32,12 @@ export interface Store {
    */
   watermark(): number
 
-  /** Takes the actor for a new activation and fences every earlier one. `home`: this POP is the actor's home. */
-  claim(actor: string, home: HomeRole): Promise<ClaimAnswer & { readonly body: Body }>
+  /**
+   * Takes the actor for a new activation and fences every earlier one. `home`: this POP is the actor's home. `first`: the activation was built
+   * from what was read before (`load`); it is claimed if the record still is what was seen, together with its first commit, else answered
+   * `changed`. No body is answered then.
+   */
+  claim(actor: string, home: HomeRole, first?: FirstClaim): Promise<ClaimAnswer & { readonly body: Body }>
   commit(actor: string, fence: Fence, write: Write): Promise<CommitAnswer>
   check(actor: string, fence: Omit<Fence, "v">): Promise<boolean>
   /**
@@ -140,6 +144,11 @@ export interface Compacted {
 
 /** The installing activation's claim, and its first commit where that turn has already ended (`entries` may be empty). */
 export type FirstWrite = Write
+
+/** `seen`: the record as it was read, undefined where there was none. `entries` may be empty. */
+export interface FirstClaim extends FirstWrite {
+  readonly seen: OwnershipRecord | undefined
+}
 
 export type PullAnswer =
   | { readonly kind: "grant"; readonly record: Granted; readonly body: Body }

@@ -16,6 +16,7 @@ import {
   reviveIn,
   type Body,
   type Due,
+  type FirstClaim,
   type Forgotten,
   type HomeRole,
   type Listed,
@@ -104,8 +105,9 @@ export class LmdbStore implements Store {
     return this.#watermark
   }
 
-  claim(actor: string, home: HomeRole): ReturnType<Store["claim"]> {
-    return this.#write(actor, 0, (rows) => claimIn(rows, ownershipRules, home))
+  claim(actor: string, home: HomeRole, first?: FirstClaim): ReturnType<Store["claim"]> {
+    const joined = first && { ...first, entries: first.entries.map(copyEntry) }
+    return this.#write(actor, bytesOf(joined?.entries ?? []), (rows) => claimIn(rows, ownershipRules, home, joined))
   }
 
   commit(...[actor, fence, write]: Parameters<Store["commit"]>): ReturnType<Store["commit"]> {

@@ -6,7 +6,7 @@ import { crashes, flushes, randomness } from "./store-suite-faults.ts"
 import { alarms } from "./store-suite-due.ts"
 import { forgets } from "./store-suite-forgetting.ts"
 import { bodies, closes, keeps, orders } from "./store-suite-keeping.ts"
-import { claims, commits, installs, seals, stages } from "./store-suite-ownership.ts"
+import { claims, commits, firstClaims, installs, seals, stages } from "./store-suite-ownership.ts"
 
 /**
  * One store under test, empty at first. Made anew for every test.
@@ -52,6 +52,7 @@ export function storeConformance(name: string, factory: () => StoreFixture | Pro
 
   void describe(`${name}: store conformance`, () => {
     claims(onStore)
+    firstClaims(onStore)
     commits(onStore)
     seals(onStore)
     installs(onStore)

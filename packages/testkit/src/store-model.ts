@@ -63,6 +63,20 @@ export class StoreModel {
       case "check":
         return { answer: owns(record, call.args[1]) }
       case "claim": {
+        const [, home, first] = call.args
+        if (first) {
+          const { seen, entries, h, due } = first
+          if (JSON.stringify(record) !== JSON.stringify(seen))
+            return { answer: { kind: "changed", record, body: emptyBody } }
+          if (record !== undefined && record.k !== "OWNED")
+            return { answer: { kind: "changed", record, body: emptyBody } }
+          if (record === undefined && !home) return { answer: { kind: "elsewhere", record, body: emptyBody } }
+          const { f, v, ...rest } = record ?? ({ k: "OWNED", e: 0, f: 0, v: 0, h: "" } as const)
+          const one = { ...rest, f: f + 1, v: v + entries.length }
+          const next = entries.length === 0 ? one : withDue({ ...one, h }, due)
+          put(next, { ...body, entries: [...body.entries, ...entries] })
+          return { answer: { kind: "claimed", record: next, body: emptyBody } }
+        }
         if (record === undefined && call.args[1]) {
           const created = { k: "OWNED", e: 0, f: 1, v: 0, h: "" } as const
           put(created)
@@ -185,6 +199,19 @@ export function storeCommands(): fc.Arbitrary<StoreCommand> {
 
   return fc.oneof(
     fc.tuple(actor).map(([{ id, home }]): StoreCommand => () => ({ op: "claim", args: [id, home] })),
+    {
+      weight: 2,
+      arbitrary: fc
+        .tuple(actor, off, off, off, parts, h, due)
+        .map(([{ id, home }, de, df, dv, entries, hash, at]): StoreCommand => (model) => {
+          const { record } = model.actor(id)
+          const seen =
+            record?.k === "OWNED"
+              ? { ...record, e: natural(record.e + de), f: natural(record.f + df), v: natural(record.v + dv) }
+              : record
+          return { op: "claim", args: [id, home, { seen, entries, h: hash, ...withTime(at) }] }
+        }),
+    },
     {
       weight: 4,
       arbitrary: fc

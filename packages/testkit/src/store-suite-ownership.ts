@@ -39,6 +39,56 @@ export function claims(it: OnStore): void {
   })
 }
 
+export function firstClaims(it: OnStore): void {
+  it("an actor that was never used comes into being with its first commit, in one step, at its home alone", async (store) => {
+    const first = { seen: undefined, ...write("h1", "1"), due: 500 }
+    assert.deepEqual(await store.claim(a, false, first), { kind: "elsewhere", record: undefined, body: emptyBody })
+    assert.equal(await store.peek(a), undefined)
+    const record = { k: "OWNED", e: 0, f: 1, v: 1, h: "h1", due: 500 }
+    assert.deepEqual(await store.claim(a, true, first), { kind: "claimed", record, body: emptyBody })
+    assert.deepEqual(await store.load(a), { record, body: body(undefined, "1") })
+    assert.deepEqual(await store.claim(a, true, first), { kind: "changed", record, body: emptyBody })
+  })
+
+  it("C5 a claim of what was read before takes the actor with its first commit, and fences every earlier activation", async (store) => {
+    const old = await owned(store, a, "one", "two")
+    const seen = await store.peek(a)
+    const claim = await store.claim(a, false, { seen, ...write("h4", "3", "4") })
+    const record = { k: "OWNED", e: 0, f: 2, v: 4, h: "h4" }
+    assert.deepEqual(claim, { kind: "claimed", record, body: emptyBody })
+    assert.deepEqual((await store.load(a))?.body, body(undefined, "one", "two", "3", "4"))
+    assert.deepEqual(await store.commit(a, old, write("late", "late")), { kind: "fenced", record })
+    assert.deepEqual(await store.commit(a, { e: 0, f: 2, v: 4 }, write("h5", "5")), { kind: "committed", v: 5 })
+  })
+
+  it("a claim of what was read before, with no commit, keeps revision and hash", async (store) => {
+    await owned(store, a, "one")
+    const seen = await store.peek(a)
+    const claim = await store.claim(a, true, { seen, entries: [], h: "ignored" })
+    assert.deepEqual(claim.record, { k: "OWNED", e: 0, f: 2, v: 1, h: "h1" })
+    assert.deepEqual((await store.load(a))?.body, body(undefined, "one"))
+  })
+
+  it("a claim of what is not there any more does nothing: another claim, a commit, a grant came between", async (store) => {
+    const fence = await owned(store, a, "one")
+    const seen = await store.peek(a)
+    await store.commit(a, fence, write("h2", "two"))
+    const changed = async (): Promise<void> => {
+      const now = await store.load(a)
+      const watermark = store.watermark()
+      const claim = await store.claim(a, true, { seen, ...write("x", "x") })
+      assert.deepEqual(claim, { kind: "changed", record: now?.record, body: emptyBody })
+      assert.deepEqual(await store.load(a), now)
+      assert.equal(store.watermark(), watermark)
+    }
+    await changed()
+    await store.claim(a, true)
+    await changed()
+    await store.pull(a, true, "fra")
+    await changed()
+  })
+}
+
 export function commits(it: OnStore): void {
   it("C33 a group of entries is one step: all of them and the record, in order", async (store) => {
     const fence = await owned(store, a)

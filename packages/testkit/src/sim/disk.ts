@@ -1,6 +1,7 @@
 import {
   decideCheck,
   decideClaim,
+  decideClaimSeen,
   decideCommit,
   decideConfirm,
   decideInstall,
@@ -182,11 +183,17 @@ export class Disk {
       id: this.id,
       durability: "flushed",
       watermark: () => this.#flushed,
-      claim: (actor, home) =>
+      claim: (actor, home, first) =>
         guard(() =>
           run("claim", actor, (held) => {
-            const { record, answer } = rules.claim(held?.record, home)
             const body = held?.body ?? emptyBody
+            if (first) {
+              const { seen, entries, h, due } = first
+              const { record, answer } = decideClaimSeen(held?.record, home, seen, entries.length, h, due, rules)
+              const grown = { ...body, entries: [...body.entries, ...entries.map(written)] }
+              return { ...write(record, grown), answer: { ...answer, body: emptyBody } }
+            }
+            const { record, answer } = rules.claim(held?.record, home)
             const out = answer.kind === "claimed" ? (this.#seams.loaded?.(body) ?? body) : emptyBody
             return { ...write(record, body), answer: { ...answer, body: out } }
           }),
@@ -277,7 +284,12 @@ export class Disk {
             return { ...write(record, emptyBody), answer }
           }),
         ),
-      load: (actor) => guard(() => run("load", actor, (held) => ({ answer: held }))),
+      load: (actor) =>
+        guard(() =>
+          run("load", actor, (held) => ({
+            answer: held?.record.k === "OWNED" ? { ...held, body: this.#seams.loaded?.(held.body) ?? held.body } : held,
+          })),
+        ),
       peek: (actor) => guard(() => run("peek", actor, (held) => ({ answer: held?.record }))),
       compact: (actor, fence, snapshot, upTo) =>
         guard(() =>

@@ -188,7 +188,8 @@ export class Oracle {
       return
     }
     if (op === "commit" || now.v !== old.v) {
-      if (now.e !== old.e || now.f !== old.f)
+      // A claim that has its first commit with it takes the next fence.
+      if (now.e !== old.e || now.f !== old.f + (op === "claim" ? 1 : 0))
         violated("G1", `a commit on ${actor} at ${pop} changed its epoch or fence`)
       this.#extend(history, after, `committed at ${pop}`, before)
     } else if (op === "compact") {
