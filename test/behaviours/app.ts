@@ -5,6 +5,7 @@ import type { AlarmSetter, AnyActors, DeactivateReason } from "@sojourn/core"
 import { bordered } from "./bordered.ts"
 import { hopping } from "./hops.ts"
 import { leaving } from "./leaving.ts"
+import { relaxing } from "./relaxing.ts"
 
 /** What a test sees of, and decides in, user code of its own process. */
 export interface Probe {
@@ -154,7 +155,9 @@ export function makeApp(probe: Probe = newProbe(), schema = 1) {
     },
     queries: { read: (c) => c.state.secret },
   })
-  return setup({ actors: { ledger, vault, ...bordered(probe, schema), ...hopping(probe), ...leaving(probe) } })
+  return setup({
+    actors: { ledger, vault, ...bordered(probe, schema), ...hopping(probe), ...leaving(probe), ...relaxing(probe) },
+  })
 }
 
 export type App = ReturnType<typeof makeApp>

@@ -25,6 +25,7 @@ import type {
   ClientMembers,
   ClientOptions,
   Moved,
+  Relaxed,
   Status,
   StatusChange,
   TicketHint,
@@ -230,6 +231,10 @@ class Core implements LinkHost, ConnectionOwner {
 
   moved(moved: Moved): void {
     this.emitter.emit("moved", moved)
+  }
+
+  relaxed(relaxed: Relaxed): void {
+    this.emitter.emit("relaxed", relaxed)
   }
 
   // For the connection.

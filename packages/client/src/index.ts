@@ -15,7 +15,7 @@ export type {
 
 // What it gives.
 export type { ActorClass, ActorHandle, Client, ClientMembers, HandleMembers, LiveStateView } from "./types.ts"
-export type { ClientEvents, ClientStats, Moved, ResumeInfo, Status, StatusChange } from "./types.ts"
+export type { ClientEvents, ClientStats, Moved, Relaxed, ResumeInfo, Status, StatusChange } from "./types.ts"
 
 // The application's shape, for generic code over it.
 export type { ActorShape, AppShape, PayloadOf, StateOf } from "./types.ts"

@@ -3,7 +3,7 @@ import { Emitter } from "./emitter.ts"
 import type { ClientLimits } from "./limits.ts"
 import { LiveState } from "./live-state.ts"
 import { Session, settle, type Request } from "./session.ts"
-import type { CallOptions, Moved } from "./types.ts"
+import type { CallOptions, Moved, Relaxed } from "./types.ts"
 
 /**
  * One actor's end of the connection: the session, the position and the live state, and how they get attached.
@@ -48,6 +48,7 @@ export interface LinkHost {
   retryDelayMs(attempt: number): number
   error(error: SojournError): void
   moved(moved: Moved): void
+  relaxed(relaxed: Relaxed): void
 }
 
 export class Link {
@@ -335,6 +336,7 @@ export class Link {
     }
     if (f.err && f.err.retry !== "never" && f.c > this.#applied) return this.#again(SojournError.fromWire(f.err), true)
     this.session.replied(f.c)
+    if (f.relaxed) this.#host.relaxed({ actor: this.actor, action: call.name })
     this.#answer(call, f)
     this.#heard()
     if (this.session.queued > 0) this.pump()

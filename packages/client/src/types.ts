@@ -142,9 +142,21 @@ export interface Moved {
   readonly report: MoveReport | undefined
 }
 
+/** Of this action of this actor. */
+export interface Relaxed {
+  readonly actor: readonly [string, string]
+  readonly action: string
+}
+
 export interface ClientEvents {
   readonly status: StatusChange
   readonly moved: Moved
+  /**
+   * A reply came before what its action did was durable, as the actor's class allows (`durability`): a crash right now may take that back. Told
+   * just before the call resolves; a call that resolves without it was durable. Nobody is told if it is taken back: live state and
+   * later calls show what holds.
+   */
+  readonly relaxed: Relaxed
   /** What no call's rejection tells: listeners that threw, lost history, refused attaches, failing token functions. */
   readonly error: SojournError
 }

@@ -59,6 +59,9 @@ import { Work } from "./work.ts"
  * revision. The first write of an activation is its claim, or, where it came by a hand-off, the install: it takes the first turns' entries
  * along that have ended by then.
  *
+ * One thing may leave before its write: the reply of an action that its class declares `relaxed`, marked as such. Nothing else of that turn does, and a
+ * write that fails drops the activation like any other.
+ *
  * When a write is fenced, or its outcome is unknown, the activation is dropped: what the gate holds is never sent, and the next
  * activation claims anew and starts from what is durable. Nothing here ever sends a write again.
  *
@@ -184,6 +187,8 @@ export class Activation {
   #dropped = false
   #closed = false
   #drainWaiters: (() => void)[] = []
+  /** Of each session, the number of its last frame in the gate. Not of an attach: a reply goes to whichever holds the session by then. */
+  readonly #waits = new WeakMap<Session, number>()
   readonly #work: Work
   #workWaiters: (() => void)[] = []
   /** `onDeactivate` has been entered since the input was last open. */
@@ -404,7 +409,7 @@ export class Activation {
       case "repeat": {
         const reply = session.replies.get(call.c)
         if (reply)
-          this.#gate.holdRead(reply.r, () => {
+          this.#holdRead(att, reply.r, () => {
             this.#sendReply(att, call.c, reply)
           })
         this.#pump()
@@ -412,7 +417,7 @@ export class Activation {
       }
       case "acknowledged": {
         const revision = this.#revision
-        this.#gate.holdRead(revision, () => {
+        this.#holdRead(att, revision, () => {
           this.#out(att, {
             t: "reply",
             ch: att.ch,
@@ -824,7 +829,7 @@ export class Activation {
       // Nothing changed: no write. The reply is a read; its number rides in the session's next entry.
       const read: StoredReply = { ...reply, r: this.#revision }
       this.#sessions.applied(session, call.c, read, now)
-      this.#gate.holdRead(this.#revision, () => {
+      this.#holdRead(att, this.#revision, () => {
         this.#sendReply(att, call.c, read)
         if (moveTo !== undefined) this.#ports.moveTo(moveTo)
       })
@@ -848,8 +853,10 @@ export class Activation {
       this.#holdReply(att, call.c, replaced)
       return
     }
+    const early = reply.err === undefined && own(this.#def.durability, call.a) === "relaxed" && this.#nothingWaits(att)
     this.#commit(entry, bytes, held, alarms)
-    this.#holdReply(att, call.c, reply)
+    if (early) this.#sendReply(att, call.c, reply, true)
+    else this.#holdReply(att, call.c, reply)
     this.#holdMove(r, moveTo)
   }
 
@@ -924,10 +931,12 @@ export class Activation {
     this.#state = next
     this.#setAlarms(alarms)
     this.#append(entry, bytes)
-    if (entry.ev || entry.p)
-      this.#gate.holdWrite(entry.r, () => {
-        for (const one of this.#ports.attached()) this.#sendEntry(one, entry)
-      })
+    if (!entry.ev && !entry.p) return
+    const number = this.#gate.holdWrite(entry.r, () => {
+      for (const one of this.#ports.attached()) this.#sendEntry(one, entry)
+    })
+    if (this.#def.durability)
+      for (const one of this.#ports.attached()) if (entry.ev || one.live) this.#waitsFor(one, number)
   }
 
   #setAlarms(alarms: Alarms): void {
@@ -978,7 +987,7 @@ export class Activation {
     }
     const revision = this.#revision
     const give = (part: { ok: Encoded } | { err: WireError }): void => {
-      this.#gate.holdRead(revision, () => {
+      this.#holdRead(att, revision, () => {
         this.#out(att, { t: "answer", ch: att.ch, q: query.q, r: revision, ...part })
       })
     }
@@ -1040,19 +1049,49 @@ export class Activation {
   }
 
   #holdReply(att: Attached, c: number, reply: StoredReply): void {
-    this.#gate.holdWrite(reply.r, () => {
+    const number = this.#gate.holdWrite(reply.r, () => {
       this.#sendReply(att, c, reply)
     })
+    this.#waitsFor(att, number)
+  }
+
+  #holdRead(att: Attached, revision: number, send: () => void): void {
+    this.#waitsFor(att, this.#gate.holdRead(revision, send))
+  }
+
+  /** The actor is here for certain, and this session has all that was meant for it: a relaxed reply may leave without passing a frame of its own. */
+  #nothingWaits(att: Attached): boolean {
+    const session = this.#sessions.get(att.sid)
+    return (
+      !this.#grant &&
+      att.open &&
+      att.ready &&
+      session !== undefined &&
+      (this.#waits.get(session) ?? 0) <= this.#gate.left
+    )
+  }
+
+  #waitsFor({ sid }: Attached, number: number): void {
+    const session = this.#sessions.get(sid)
+    if (session) this.#waits.set(session, number)
   }
 
   /** To whoever holds the session now: the attach that made the call may have been replaced by a newer one. */
-  #sendReply(att: Attached, c: number, reply: StoredReply): void {
+  #sendReply(att: Attached, c: number, reply: StoredReply, relaxed = false): void {
     let to: Attached | undefined = att.open ? att : undefined
     if (!to) for (const one of this.#ports.attached()) if (one.sid === att.sid && one.open) to = one
     // Not ready: this reply was computed before that attach, which asks for it again itself.
     if (!to?.ready) return
     const { r, ok, err } = reply
-    to.out({ t: "reply", ch: to.ch, c, r, ...(ok === undefined ? {} : { ok }), ...(err === undefined ? {} : { err }) })
+    to.out({
+      t: "reply",
+      ch: to.ch,
+      c,
+      r,
+      ...(ok === undefined ? {} : { ok }),
+      ...(err === undefined ? {} : { err }),
+      ...(relaxed ? { relaxed } : {}),
+    })
   }
 
   #sendEntry(att: Attached, entry: Entry): void {

@@ -149,6 +149,14 @@ export interface ActorDefinition<
   /** Validators of an action's arguments (as one array), by the Standard Schema interface. Refusal: BAD_INPUT. */
   readonly input?: { readonly [K in keyof A]?: StandardSchemaV1 }
   /**
+   * Actions whose reply leaves before what they did is durable, and says so: `{ moveCursor: "relaxed" }`. They are as atomic and as ordered as the
+   * others; what is given up is that a crash, or a write that fails right afterwards, may take back what the caller was told. It is written as
+   * always, and nothing else leaves earlier: events, live state, and the replies of other actions that build on it wait until it is durable. A
+   * reply that follows one of those on its own session waits with it. A refusal, or a turn that changed nothing, is answered like any other.
+   * Clients are told of each (`client.on("relaxed", …)`); server code and other actors, whose calls get such replies as well, are not.
+   */
+  readonly durability?: { readonly [K in keyof A]?: "relaxed" }
+  /**
    * Whether `who` may use `what`: the name of an action, query or event, or "state" for live state. Default: every principal that
    * `authenticate` let in may. Asked again for each use, so keep it quick; for events and "state" it must not be async.
    */
@@ -204,6 +212,7 @@ export function actor<
   readonly actions?: A & Actions<S, E, P>
   readonly queries?: Q
   readonly input?: { readonly [K in keyof A]?: StandardSchemaV1 }
+  readonly durability?: { readonly [K in keyof A]?: "relaxed" }
   readonly authorize?: (c: ReadContext<S>, who: Principal, what: string) => boolean | Promise<boolean>
   readonly onDeactivate?: Hooks<S, E, P>["onDeactivate"]
   readonly idleMs?: number
@@ -224,6 +233,11 @@ export function actor<
     }
   for (const name of Object.keys(definition.alarms ?? {}))
     if (name.length > 64) throw new TypeError(`the name ${name.slice(0, 70)}… is over 64 characters`)
+  for (const [name, what] of Object.entries(definition.durability ?? {}) as [string, unknown][])
+    if (what !== undefined && (what !== "relaxed" || !Object.hasOwn(definition.actions ?? {}, name)))
+      throw new TypeError(
+        `durability names actions that are "relaxed"; got ${JSON.stringify(name)}: ${JSON.stringify(what)}`,
+      )
   if (definition.residency !== undefined && typeof definition.residency !== "function")
     checkResidency("an actor class", definition.residency)
   checkLadder(definition)
@@ -257,6 +271,7 @@ export interface ErasedDefinition {
   readonly queries?: Readonly<Record<string, (c: unknown, ...args: unknown[]) => unknown>>
   readonly events?: EventTypes
   readonly input?: Readonly<Record<string, StandardSchemaV1 | undefined>>
+  readonly durability?: Readonly<Record<string, "relaxed" | undefined>>
   readonly alarms?: Readonly<Record<string, (c: unknown, ...args: unknown[]) => unknown>>
   readonly authorize?: (c: unknown, who: Principal, what: string) => boolean | Promise<boolean>
   readonly onDeactivate?: (c: unknown, reason: DeactivateReason) => unknown

@@ -10,6 +10,8 @@
 export class OutputGate {
   #items: { readonly revision: number; readonly proof: number; readonly send: () => void }[] = []
   #head = 0
+  /** Items ever held. */
+  #count = 0
   #durable: number
   /** Proofs are numbered as they start. */
   #started = 0
@@ -29,15 +31,22 @@ export class OutputGate {
     return this.#items.length - this.#head
   }
 
-  /** The output of a turn: leaves when its own revision is durable. */
-  holdWrite(revision: number, send: () => void): void {
-    this.#items.push({ revision, proof: 0, send })
+  /** Items that have left: those numbered up to this. */
+  get left(): number {
+    return this.#count - this.size
   }
 
-  /** Something read at `revision`: leaves when that is durable and a proof begun from now on has succeeded. */
-  holdRead(revision: number, send: () => void): void {
+  /** The output of a turn: leaves when its own revision is durable. Answers its number. */
+  holdWrite(revision: number, send: () => void): number {
+    this.#items.push({ revision, proof: 0, send })
+    return ++this.#count
+  }
+
+  /** Something read at `revision`: leaves when that is durable and a proof begun from now on has succeeded. Answers its number. */
+  holdRead(revision: number, send: () => void): number {
     this.#needed = this.#started + 1
     this.#items.push({ revision, proof: this.#needed, send })
+    return ++this.#count
   }
 
   /** A store operation that will prove the ownership begins; the number goes to `proved`. */

@@ -10,7 +10,7 @@ import { expired } from "./session-ids.ts"
  *
  * In memory a session may be ahead of what is stored: acknowledgements, and calls that changed nothing (their turn is no write). Both
  * ride in the session's next entry, or in the next snapshot. Losing them is harmless: a client that attaches says which replies it
- * has, and a call that changed nothing may run again as long as nobody saw its reply.
+ * has, and a call that changed nothing may run again as long as nobody saw its reply. So it is with a relaxed call whose write was lost.
  */
 export interface Session {
   readonly id: string
@@ -101,7 +101,7 @@ export class SessionTable {
     return fresh
   }
 
-  /** The client has every reply up to `acked`. Calls it has replies of were applied, also those whose turn was no write. */
+  /** The client has every reply up to `acked`. Calls it has replies of were applied, also those whose turn was no write, or a relaxed one that was lost. */
   acknowledge(session: Session, acked: number): void {
     if (acked > session.last) {
       session.last = acked

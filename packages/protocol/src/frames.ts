@@ -120,6 +120,8 @@ export type ServerFrame =
       readonly r: number
       readonly ok?: Encoded
       readonly err?: WireError
+      /** It left before revision `r` was durable: a crash may take back what the call did. */
+      readonly relaxed?: true
     }
   | {
       readonly t: "answer"
