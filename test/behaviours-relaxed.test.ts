@@ -270,6 +270,36 @@ behaviour(
   },
 )
 
+behaviour(
+  "the reply of a relaxed action that wakes its actor waits until the activation has claimed it, and never comes from one that has not (C34)",
+  { limits: { idleMs: 40 } },
+  async (world) => {
+    const { here } = world
+    for (const holds of [true, false]) {
+      const key = `wakes ${holds}~${here.id}`
+      const actor = `diary/${key}`
+      const alice = await world.session("alice")
+      await alice.attach(diaryOf(key))
+      await say(alice, 1, "add", "a")
+      await here.events.until("actor.slept", actor)
+      // Its attach goes on over the sleep, and nothing waits for it.
+      const before = await told(alice)
+      const claim = here.store.hold({ op: "claim", actor, at: "before" })
+      alice.call(2, "note", "b")
+      await within(5_000, "its claim", claim.reached)
+      assert.deepEqual(await told(alice), before)
+      if (holds) {
+        claim.pass()
+        assert.equal((await alice.reply(2)).relaxed, undefined)
+        continue
+      }
+      claim.fail(new Error("the disk refuses"))
+      assert.equal((await alice.detached()).err.retry, "later")
+      assert.deepEqual(alice.raw.all("reply").length, 1)
+    }
+  },
+)
+
 test("durability that names no action, or another word than relaxed, is refused where the class is defined (C34)", () => {
   const define = (durability: object) => actor({ state: () => ({}), actions: { jot: () => undefined }, durability })
   define({ jot: "relaxed" })

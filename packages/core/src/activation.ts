@@ -1064,6 +1064,7 @@ export class Activation {
     const session = this.#sessions.get(att.sid)
     return (
       !this.#grant &&
+      !this.#claim &&
       att.open &&
       att.ready &&
       session !== undefined &&
