@@ -353,7 +353,7 @@ export class Activation {
     att: Attached,
     body: AttachBody,
     ticket: { readonly epoch: number; readonly revision: number } | undefined,
-    seen = body.pos,
+    seen?: number,
   ): void {
     const { clock } = this.#ports
     this.lastUsed = clock.mono()
@@ -373,7 +373,9 @@ export class Activation {
     const resumed: Resumed = body.pos === undefined ? "new" : missed ? "replay" : "snapshot"
     const state = body.live && !missed ? codec.encode(this.#state) : undefined
     att.sent = missed ? (body.pos ?? 0) : revision
-    this.#tail.seen(att.sid, missed ? (seen ?? att.sent) : att.sent, clock.now())
+    // What it was sent elsewhere (`seen`) it need not have got: only what it said itself takes anything away.
+    if (seen === undefined) this.#tail.seen(att.sid, att.sent, clock.now())
+    else this.#tail.stays(att.sid, att.sent, clock.now())
     const last = session.last
     this.#gate.holdRead(revision, () => {
       if (!att.open) return

@@ -40,6 +40,11 @@ export class Tail {
       }
   }
 
+  /** The client has said nothing new; `r`: where nothing was known of it. */
+  stays(sid: string, r: number, now: number): void {
+    this.seen(sid, this.#positions.get(sid)?.r ?? r, now)
+  }
+
   /** What a snapshot keeps: the entries above the lowest position of a client that is attached or may come back, and the positions. */
   unacknowledged(
     attached: ReadonlySet<string>,
