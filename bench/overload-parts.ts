@@ -52,9 +52,11 @@ export class PopProcess {
     })
   }
 
-  /** The bounds of an overload are those of a node that is to answer within milliseconds: by default it waits for a longer queue. */
+  /** Of every POP that is started. */
+  static bounds: Partial<Limits> = {}
+
   static async start(folder: string, name: string, more: Partial<Limits> = {}): Promise<PopProcess> {
-    const limits = { lateMsMax: 3, overloadMsMin: 100, ...more }
+    const limits = { ...PopProcess.bounds, ...more }
     const child = fork(
       fileURLToPath(new URL("overload-pop.ts", import.meta.url)),
       [join(folder, name), JSON.stringify(limits)],
