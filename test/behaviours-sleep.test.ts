@@ -1,5 +1,7 @@
 // When an actor sleeps, when it must not, and what comes while it falls asleep.
 import assert from "node:assert/strict"
+import type { Grant } from "@sojourn/core"
+import { owners } from "./behaviours/settled.ts"
 import { behaviour, within, type Seat, type World } from "./behaviours/world.ts"
 
 const ledgerOf = (key: string): readonly ["ledger", string] => ["ledger", key]
@@ -153,3 +155,49 @@ behaviour(
     }
   },
 )
+
+for (const when of ["awake", "asleep"] as const)
+  behaviour(
+    `C32 a seal that lands late, while its actor is ${when} here with a client attached, leaves nobody behind: the next call is served where the actor went`,
+    { pops: [3], limits: { ...sleepy.limits, followQuietMs: 60_000 } },
+    async (world) => {
+      const { home } = world
+      const key = world.key()
+      const actor = `ledger/${key}`
+      const alice = world.client("alice", home).ledger.get(key)
+      const events: string[] = []
+      alice.on("added", ({ id }) => events.push(id))
+      await alice.add("a")
+      const to = world.seats.find(({ id }) => id !== home.id) as Seat
+      const land = async (): Promise<Grant> => {
+        const answer = await home.store.inner.pull(actor, true, to.id)
+        assert.ok(answer.kind === "grant")
+        return { ...answer.record, body: answer.body }
+      }
+      if (when === "awake") await land()
+      await within(
+        5_000,
+        "its sleep",
+        home.events.until(when === "awake" ? "activation.dropped" : "actor.slept", actor),
+      )
+      if (when === "asleep") {
+        // The grant has got there without anybody here having said it, and the actor is at work there when this POP asks for it.
+        await to.store.inner.install(actor, false, await land(), undefined)
+        const entered = Promise.withResolvers<void>()
+        const gate = Promise.withResolvers<void>()
+        world.probe.gate = () => {
+          entered.resolve()
+          return gate.promise
+        }
+        const there = world.client("bob", to).ledger.get(key).slow("there")
+        await within(5_000, "the turn begins", entered.promise)
+        const declined = world.tap.seen(({ t, from }) => t === "RELAY_ME" && from === to.id)
+        const call = alice.add("b")
+        await within(5_000, "the owner stays", declined)
+        gate.resolve()
+        await within(10_000, "the calls", Promise.all([there, call]))
+      } else await within(10_000, "the call", alice.add("b"))
+      assert.deepEqual(events, ["a", "b"])
+      assert.deepEqual(await owners(world, actor), [to.id])
+    },
+  )

@@ -546,7 +546,9 @@ export class Activation {
     await this.#compacting
     if (this.#dropped || (this.#journalEntries === 0 && !this.#sessions.dirty && !this.#frozen)) return
     const bytes = this.#encodeSnapshot()
-    await this.#ports.store.compact(this.#id, { e: this.#epoch, f: this.#fence }, bytes, this.#gate.durable)
+    const fence = { e: this.#epoch, f: this.#fence }
+    if (!(await this.#ports.store.compact(this.#id, fence, bytes, this.#gate.durable)))
+      this.drop(new SojournError("FENCED", `another activation has taken ${this.#id}`))
   }
 
   /** Opens the input of a drained activation again: it was not sealed after all. */

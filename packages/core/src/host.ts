@@ -744,8 +744,7 @@ export class Host {
     const loaded = stored.fresh ? { ...stored, residency: owner.residency ?? this.#genesis(slot) } : stored
     this.#assertInside(slot, loaded.residency)
     // Another process had the actor since: what it did would be missing from the outputs of whoever stayed attached, with no gap to see.
-    if (slot.left !== undefined && slot.left !== revision)
-      this.#endLocal(slot, new SojournError("SLEPT", `${slot.id} has been elsewhere; attach again`))
+    if (slot.left !== undefined && slot.left !== revision) this.#endLocal(slot, hasGone(slot.id))
     const moveTo = (to: string): void => {
       if (to === pop) return
       this.move(slot.id, to).catch((error: unknown) => {
@@ -1217,6 +1216,12 @@ export class Host {
       const record = await this.#o.store.peek(actor)
       if (record?.k !== "GRANTED" || this.#stopped) return false
       this.#grants.add(actor, { to: record.to, e: record.e })
+      const slot = this.#slots.get(actor)
+      if (slot?.activation) {
+        // One of a later epoch is the actor's that has come back.
+        if (slot.activation.epoch < record.e)
+          slot.activation.drop(new SojournError("FENCED", `${actor} was sealed by a write that landed late`))
+      } else if (slot) this.#endLocal(slot, hasGone(actor))
       return true
     } catch (error) {
       this.#event("store.failed", actor, { error })
@@ -1243,6 +1248,8 @@ export class Host {
   #relay(slot: Slot, to: string, asked: boolean): void {
     let again: HostAttach | undefined
     for (const att of [...slot.attached.values()]) {
+      // It was served here until the actor slept, and nobody knew that it has gone since (a seal that landed late).
+      if (att.status === "local") this.#endAttach(slot, att, hasGone(slot.id))
       if (att.status !== "waiting") continue
       if (att.request.localOnly) {
         this.#endAttach(slot, att, new SojournError("MOVED", `${slot.id} is owned by POP ${to}`))
@@ -1510,6 +1517,10 @@ function pullMessage(actor: string, pull: Pull): MeshMessage {
 /** The largest body that is moved: a state as large as it may be, with the journal and the outbox that may go along. */
 function movableBytesMax({ snapshotBytesMax, tailBytesMax, journalBytesMax }: Limits): number {
   return snapshotBytesMax + tailBytesMax + journalBytesMax
+}
+
+function hasGone(actor: string): SojournError {
+  return new SojournError("SLEPT", `${actor} has been elsewhere; attach again`)
 }
 
 function tooLarge(actor: string, bytes: number, { snapshotBytesMax }: Limits): SojournError {
