@@ -21,7 +21,7 @@ interface Fixture {
   has(key: string): boolean
 }
 
-function fixture(t: TestContext, gate: FlushGate = (flush) => flush()): Fixture {
+function fixture(t: TestContext, gate: FlushGate = (flush) => flush(), room = () => Infinity): Fixture {
   const folder = mkdtempSync(join(tmpdir(), "sojourn-lmdb-"))
   const root: Root = open(folder, {
     noSubdir: false,
@@ -40,6 +40,7 @@ function fixture(t: TestContext, gate: FlushGate = (flush) => flush()): Fixture 
     gate,
     commitMsMax: 10_000,
     queueBytesMax: 1_000_000,
+    room,
     seal: () => undefined,
     flushed: (writes) => flushed.push(writes),
   })
@@ -109,6 +110,24 @@ void describe("group commit", () => {
     await Promise.all([first, ...["b", "c", "d"].map((key) => write(key))])
     assert.deepEqual(steps, ["begin", "end", "begin", "end"])
     assert.deepEqual(flushed, [1, 3])
+  })
+
+  test("C74 where the disk has no room for it, what would write is refused before it begins, and what reads is answered", async (t) => {
+    let room = 100_000
+    const { commits, write, has } = fixture(t, undefined, () => room)
+    const read = commits.submit(
+      "a",
+      0,
+      () => "read",
+      () => false,
+      { writes: false },
+    )
+    assert.deepEqual(await codesOf([write("a"), read, write("b")]), ["STORE_UNAVAILABLE", "read", "STORE_UNAVAILABLE"])
+    await assert.rejects(write("a"), { outcome: "not-executed", message: /the disk is full: 100000 bytes are left/ })
+    assert.equal(has("a"), false)
+    assert.equal(commits.busy(undefined), false)
+    room = 10_000_000
+    assert.equal(await write("a"), "a")
   })
 
   test("the number of operations that wait is bounded", async (t) => {

@@ -10,6 +10,9 @@ import type { RootDatabase } from "lmdb"
  * - an operation throws after a write: the batch is aborted as a whole, STORE_UNAVAILABLE, nothing was executed;
  * - the commit or flush fails: UNKNOWN_OUTCOME for the whole batch. LMDB aborted the transaction unless the very last write, the one
  *   that publishes it, is what failed;
+ * - the disk has hardly room for it: what would write is not begun, STORE_UNAVAILABLE, nothing was executed; reads are answered. The engine
+ *   survives a full disk as any failed flush, but for one that it meets inside of a transaction (`mdb_page_spill`, with a large value): lmdb 3.5.6
+ *   was seen to corrupt its heap there, which ends the process;
  * - no answer within `commitMsMax`: UNKNOWN_OUTCOME for the batch and STORE_UNAVAILABLE for everything else until that batch settles, if
  *   it ever does. (After a failure of the publishing write LMDB refuses all transactions, and lmdb 3.5.6 then never settles the promise:
  *   WriteWorker::Write in its writer.cpp returns without an answer.)
@@ -19,6 +22,8 @@ export interface GroupCommitOptions {
   readonly gate: FlushGate
   readonly commitMsMax: number
   readonly queueBytesMax: number
+  /** Bytes that the disk has left for this process; Infinity: not known. */
+  readonly room: () => number
   /** Runs at the end of a transaction in which `writes` operations wrote, inside it. */
   readonly seal: (writes: number) => void
   /** Runs once the flush of those has ended, before any of their promises settles. */
@@ -34,6 +39,8 @@ interface Operation {
   /** Tells whether it wrote by `wrote()`, also if it threw. */
   readonly run: () => unknown
   readonly wrote: () => boolean
+  /** It may write. */
+  readonly writes: boolean
   /** Whether its write counts for the watermark. */
   readonly counts: boolean
   readonly resolve: (answer: unknown) => void
@@ -53,6 +60,10 @@ const batchMs = 6
 const batchOpsMin = 256
 const batchOpsMax = 4_096
 const batchBytesMax = 16 * 1024 * 1024
+/** What a batch may make the file grow by: a page for each operation, what it brings, with its overflow, and some more. */
+const roomMin = 1_048_576
+const roomPerOp = 4_096
+const roomPerByte = 3
 /** Operations waiting, all batches together. */
 const queueOpsMax = 65_536
 
@@ -91,7 +102,13 @@ export class GroupCommit {
   }
 
   /** `bytes`: what it brings, for the bounds. `counts`: its write is one of an actor. */
-  submit<T>(actor: string, bytes: number, run: () => T, wrote: () => boolean, counts = true): Promise<T> {
+  submit<T>(
+    actor: string,
+    bytes: number,
+    run: () => T,
+    wrote: () => boolean,
+    { writes = true, counts = true }: { readonly writes?: boolean; readonly counts?: boolean } = {},
+  ): Promise<T> {
     this.assertServing()
     if (this.#queue.length >= queueOpsMax || this.#queueBytes + bytes > this.#o.queueBytesMax)
       throw new SojournError(
@@ -101,7 +118,16 @@ export class GroupCommit {
     this.#pending.set(actor, (this.#pending.get(actor) ?? 0) + 1)
     this.#queueBytes += bytes
     const settled = new Promise<T>((resolve, reject) => {
-      this.#queue.push({ actor, bytes, run, wrote, counts, resolve: resolve as (answer: unknown) => void, reject })
+      this.#queue.push({
+        actor,
+        bytes,
+        run,
+        wrote,
+        writes,
+        counts,
+        resolve: resolve as (answer: unknown) => void,
+        reject,
+      })
     })
     this.#running ??= this.#drain()
     return settled
@@ -116,7 +142,10 @@ export class GroupCommit {
   async #drain(): Promise<void> {
     // What is submitted in the same turn of the event loop shares the first batch.
     await Promise.resolve()
-    while (this.#queue.length > 0) await this.#commit(this.#take())
+    while (this.#queue.length > 0) {
+      const batch = this.#fitting(this.#take())
+      if (batch.length > 0) await this.#commit(batch)
+    }
     this.#running = undefined
   }
 
@@ -130,6 +159,24 @@ export class GroupCommit {
     }
     this.#queueBytes -= bytes
     return this.#queue.splice(0, count)
+  }
+
+  /** Without what the disk has no room for. */
+  #fitting(batch: readonly Operation[]): readonly Operation[] {
+    const writing = batch.filter(({ writes }) => writes)
+    if (writing.length === 0) return batch
+    const bytes = writing.reduce((sum, operation) => sum + operation.bytes, 0)
+    const room = this.#o.room()
+    if (room >= roomMin + roomPerOp * writing.length + roomPerByte * bytes) return batch
+    const error = new SojournError(
+      "STORE_UNAVAILABLE",
+      `the disk is full: ${room} bytes are left; nothing was written`,
+      {
+        retryAfterMs: 1_000,
+      },
+    )
+    for (const operation of writing) this.#settle(operation, { error })
+    return batch.filter(({ writes }) => !writes)
   }
 
   async #commit(batch: readonly Operation[]): Promise<void> {

@@ -57,6 +57,7 @@ export interface LmdbStoreParts {
   readonly gate: FlushGate
   readonly commitMsMax: number
   readonly queueBytesMax: number
+  readonly room: () => number
   /** Gives the environment and the folder back; not called while a commit hangs. */
   readonly release: () => Promise<void>
   /** Is told of the close as it begins, so that an open of the same folder can wait for it. */
@@ -90,6 +91,7 @@ export class LmdbStore implements Store {
       gate: parts.gate,
       commitMsMax: parts.commitMsMax,
       queueBytesMax: parts.queueBytesMax,
+      room: parts.room,
       seal: (writes) => {
         // From the disk, not from memory: a commit of unknown outcome may have been applied.
         this.#sealed = this.#storedWatermark() + writes
@@ -210,7 +212,7 @@ export class LmdbStore implements Store {
       this.#put(key, merged)
       return merged
     }
-    return this.#commits.submit("", 0, step, () => true, false)
+    return this.#commits.submit("", 0, step, () => true, { counts: false })
   }
 
   async rememberPeer(pop: string, { store, watermark }: PeerMemory): Promise<void> {
@@ -223,7 +225,7 @@ export class LmdbStore implements Store {
       wrote = true
       this.#put(key, { store, watermark })
     }
-    await this.#commits.submit("", 0, remember, () => wrote, false)
+    await this.#commits.submit("", 0, remember, () => wrote, { counts: false })
   }
 
   close(): Promise<void> {
@@ -255,7 +257,9 @@ export class LmdbStore implements Store {
   /** Reads at once where nothing is under way for the actor (for any: undefined), else behind it. */
   #settled<T>(actor: string | undefined, read: () => T): T | Promise<T> {
     this.#commits.assertServing()
-    return this.#commits.busy(actor) ? this.#commits.submit(actor ?? "", 0, read, () => false) : read()
+    return this.#commits.busy(actor)
+      ? this.#commits.submit(actor ?? "", 0, read, () => false, { writes: false })
+      : read()
   }
 
   #page({ after: last, limit, k }: Parameters<Store["list"]>[0]): Listed[] {

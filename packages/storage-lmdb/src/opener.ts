@@ -7,6 +7,7 @@ import {
   fsyncSync,
   mkdirSync,
   openSync,
+  statfsSync,
   readSync,
   readdirSync,
   realpathSync,
@@ -86,6 +87,7 @@ async function openStore(path: string, options: Required<LmdbOptions>): Promise<
       gate: options.flushGate,
       commitMsMax: options.commitMsMax,
       queueBytesMax: options.queueBytesMax,
+      room: () => roomOf(folder),
       release,
       closing: (work) => tracked(folder, work),
     })
@@ -224,5 +226,15 @@ function syncFolder(folder: string): void {
     fsyncSync(descriptor)
   } finally {
     closeSync(descriptor)
+  }
+}
+
+/** What others than root may still write there. */
+function roomOf(folder: string): number {
+  try {
+    const { bavail, bsize } = statfsSync(folder)
+    return bavail * bsize
+  } catch {
+    return Infinity
   }
 }
