@@ -232,7 +232,8 @@ behaviour(
   async (world) => {
     const key = world.key()
     const actor = `ledger/${key}`
-    const caller = world.client("caller").ledger.get(key)
+    const client = world.client("caller")
+    const caller = client.ledger.get(key)
     await caller.add("a0")
     const watcher = await world.session("watcher")
     const { r } = await watcher.attach(ledgerOf(key), { live: true })
@@ -271,6 +272,8 @@ behaviour(
     // The window is part of the actor: it is the same after a sleep, and after the POP died.
     await world.here.events.until("actor.slept", actor, world.here.events.of("actor.slept", actor).length + 1)
     await check()
+    // Else it comes back elsewhere when the POP is gone, and takes the actor along.
+    await client.close()
     await world.here.crash()
     await world.start(world.here.id)
     await check()

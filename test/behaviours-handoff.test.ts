@@ -324,6 +324,38 @@ behaviour(
   },
 )
 
+behaviour(
+  "C21 a ticket that hello brings is the hint of the attach that hello brings",
+  { pops: [3], limits: patientLimits },
+  async (world) => {
+    const key = world.key()
+    const actor = `ledger/${key}`
+    const ticket = await visit(world, world.seat("bos"), key, "a")
+    // The home could tell where the actor is, and is silent.
+    world.tap.silence("bos", "nrt")
+    world.tap.silence("fra", "nrt")
+    const { sid } = await world.session("traveller", world.seat("fra"))
+    const from = world.tap.notes.length
+    const raw = await world.raw(world.seat("fra"))
+    raw.send({
+      t: "hello",
+      client: "x",
+      token: "traveller",
+      at: [ticket],
+      attach: [{ ch: 1, actor: ledgerOf(key), sid, acked: 0, live: true }],
+    })
+    const attached = await within(5_000, "attached", raw.find("attached"))
+    assert.deepEqual((attached.state?.v as { ids: string[] }).ids, ["a"])
+    assert.deepEqual(
+      brief(notesOf(world, actor, from)).filter((line) => line.startsWith("PULL")),
+      ["PULL fra>bos"],
+    )
+    world.tap.release("bos", "nrt")
+    world.tap.release("fra", "nrt")
+    await settled(world, actor)
+  },
+)
+
 for (const waiting of [true, false])
   behaviour(
     `C20 a grant that comes damaged is refused: its owner keeps the actor and sends it again (${waiting ? "a client waits" : "nobody waits"})`,

@@ -1,6 +1,6 @@
 // When an actor sleeps, when it must not, and what comes while it falls asleep.
 import assert from "node:assert/strict"
-import type { Grant } from "@sojourn/core"
+import { SojournError, type Grant } from "@sojourn/core"
 import { owners } from "./behaviours/settled.ts"
 import { behaviour, within, type Seat, type World } from "./behaviours/world.ts"
 
@@ -198,6 +198,41 @@ for (const when of ["awake", "asleep"] as const)
         await within(10_000, "the calls", Promise.all([there, call]))
       } else await within(10_000, "the call", alice.add("b"))
       assert.deepEqual(events, ["a", "b"])
+      assert.deepEqual(await owners(world, actor), [to.id])
+    },
+  )
+
+for (const when of ["awake", "asleep"] as const)
+  behaviour(
+    `C32 a POP that finds a seal of unknown outcome landed, while its actor is ${when} here, sends whoever is attached after it`,
+    { pops: [3], limits: { idleMs: when === "awake" ? 60_000 : 40, resendMsMax: 2_000 } },
+    async (world) => {
+      const { home } = world
+      const key = world.key()
+      const actor = `ledger/${key}`
+      const to = world.seats.find(({ id }) => id !== home.id) as Seat
+      const alice = world.client("alice", home).ledger.get(key)
+      const told = Promise.withResolvers<void>()
+      alice.on("added", ({ id }) => {
+        if (id === "there") told.resolve()
+      })
+      await alice.add("a")
+      const seal = home.store.hold({ op: "pull", actor, at: "before" })
+      const bob = await world.session("bob", to)
+      bob.sendAttach(ledgerOf(key))
+      await within(5_000, "the seal begins", seal.reached)
+      seal.fail(new SojournError("UNKNOWN_OUTCOME"))
+      await bob.detached()
+      const slept = home.events.of("actor.slept", actor).length
+      assert.equal((await within(5_000, "a call after the doubt", alice.add("b"))).n, 2)
+      if (when === "asleep") await home.events.until("actor.slept", actor, slept + 1)
+      // Now it lands. Nobody asks for the actor here: its home finds out by looking.
+      const installed = to.store.hold({ op: "install", actor, at: "after" })
+      assert.equal((await home.store.inner.pull(actor, true, to.id)).kind, "grant")
+      await within(5_000, "the grant gets there", installed.reached)
+      installed.pass()
+      await within(5_000, "a call there", world.client("carol", to).ledger.get(key).add("there"))
+      await within(5_000, "who was attached sees it", told.promise)
       assert.deepEqual(await owners(world, actor), [to.id])
     },
   )

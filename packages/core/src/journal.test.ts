@@ -147,3 +147,30 @@ describe("a stored body", () => {
     }
   })
 })
+
+describe("an entry's bytes", () => {
+  // Small ones share a piece of memory.
+  test("are its own, of whatever size and letters", () => {
+    const letters = ["a", "\u00e9", "\u20ac", "\u{1f600}"]
+    const sizes = [0, 1, 100, 300, 679, 1_360, 1_361, 4_000, 4_096, 40_000, 70_000]
+    const texts: string[] = []
+    for (let round = 0; round < 20; round++)
+      for (const [i, size] of sizes.entries())
+        texts.push((letters[(round + i) % letters.length] as string).repeat(size))
+    const entries = texts.map((text, i): Entry => ({ r: i + 1, t: 0, ev: [["said", codec.encode(text)]] }))
+    const stored = entries.map((entry) => encodeEntry(entry, primitives))
+    const first = encodeSnapshot(
+      { revision: 0, needs: { version: 1, residency: undefined }, state: {}, sessions: [], tail: [], positions: [] },
+      primitives,
+    )
+    const { tail } = readBody("x/y", { snapshot: first, entries: stored }, stored.length, primitives)
+    assert.deepEqual(
+      tail.map(({ entry }) => entry.ev),
+      entries.map(({ ev }) => ev),
+    )
+    // What is written to one shows in no other.
+    const before = stored.map((bytes) => Uint8Array.from(bytes))
+    for (const [i, bytes] of stored.entries()) if (i % 2 === 0) bytes.fill(0xff)
+    for (const [i, bytes] of stored.entries()) if (i % 2 === 1) assert.deepEqual(bytes, before[i])
+  })
+})
