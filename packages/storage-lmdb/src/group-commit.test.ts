@@ -15,7 +15,7 @@ interface Fixture {
   readonly commits: GroupCommit
   readonly root: Root
   /** Submits an operation that writes `key`, then throws if told to. */
-  write(key: string, thenThrows?: boolean): Promise<string>
+  write(key: string, thenThrows?: boolean, rows?: number): Promise<string>
   /** Writes of each batch whose flush ended. */
   readonly flushed: number[]
   has(key: string): boolean
@@ -49,7 +49,7 @@ function fixture(t: TestContext, gate: FlushGate = (flush) => flush(), room = ()
     root,
     flushed,
     has: (key) => root.get(Buffer.from(key)) !== undefined,
-    write(key, thenThrows = false) {
+    write(key, thenThrows = false, rows = 1) {
       let wrote = false
       const run = (): string => {
         wrote = true
@@ -57,7 +57,7 @@ function fixture(t: TestContext, gate: FlushGate = (flush) => flush(), room = ()
         if (thenThrows) throw new Error("after the write")
         return key
       }
-      return commits.submit(key, value.length, run, () => wrote)
+      return commits.submit(key, value.length, run, () => wrote, { rows })
     },
   }
 }
@@ -94,22 +94,56 @@ void describe("group commit", () => {
     gate = async () => undefined
     assert.deepEqual(await codesOf([write("a")]), ["UNKNOWN_OUTCOME"])
     assert.equal(has("a"), false)
+    // What it flushes when it has answered takes nothing that came since.
+    const late = Promise.withResolvers<void>()
+    let flushes: () => Promise<void> = () => Promise.resolve()
+    gate = (flush) => {
+      flushes = flush
+      return Promise.reject(new Error("given up"))
+    }
+    assert.deepEqual(await codesOf([write("a")]), ["UNKNOWN_OUTCOME"])
+    gate = async (flush) => {
+      await flushes()
+      assert.equal(has("b"), false)
+      late.resolve()
+      await flush()
+    }
+    const written = write("b")
+    await late.promise
+    assert.equal(await written, "b")
     gate = (flush) => flush()
     assert.equal(await write("a"), "a")
   })
 
-  test("each batch begins after the flush of the one before, and gathers what came meanwhile", async (t) => {
+  test("each batch begins after the flush of the one before, and takes what has come until its transaction runs", async (t) => {
     const steps: string[] = []
+    const [begun, flushedFirst, held] = Array.from({ length: 3 }, () => Promise.withResolvers<void>())
     const { write, flushed } = fixture(t, async (flush) => {
-      steps.push("begin")
+      const first = steps.push("begin") === 1
+      if (first) begun?.resolve()
+      // What is written now is written before the transaction runs.
       await flush()
+      if (first) {
+        flushedFirst?.resolve()
+        await held?.promise
+      }
       steps.push("end")
     })
-    const first = write("a")
-    await new Promise((resolve) => setImmediate(resolve))
-    await Promise.all([first, ...["b", "c", "d"].map((key) => write(key))])
+    const writes = [write("a")]
+    await begun?.promise
+    writes.push(write("b"), write("c"))
+    await flushedFirst?.promise
+    writes.push(write("d"), write("e"))
+    held?.resolve()
+    await Promise.all(writes)
     assert.deepEqual(steps, ["begin", "end", "begin", "end"])
-    assert.deepEqual(flushed, [1, 3])
+    assert.deepEqual(flushed, [3, 2])
+  })
+
+  test("a batch ends where its rows are more than one may have, and an operation that has more on its own goes alone", async (t) => {
+    const { write, flushed } = fixture(t)
+    await Promise.all([100, 100, 100, 5_000, 1, 1].map((rows, i) => write(`k${i}`, false, rows)))
+    assert.deepEqual(flushed, [2, 1, 1, 2])
   })
 
   test("C74 where the disk has no room for it, what would write is refused before it begins, and what reads is answered", async (t) => {

@@ -2,7 +2,7 @@ import { SojournError } from "@sojourn/core"
 import type { RootDatabase } from "lmdb"
 
 /**
- * Runs operations in batches: one LMDB transaction and one flush a batch, one batch at a time, the next gathering meanwhile. An
+ * Runs operations in batches: one LMDB transaction and one flush a batch, one batch at a time, the next gathering until its transaction runs. An
  * operation's promise settles only when its batch's flush is known to have ended, whether or not the operation wrote.
  *
  * What a failure leaves:
@@ -36,6 +36,8 @@ export type FlushGate = (flush: () => Promise<void>) => Promise<void>
 interface Operation {
   readonly actor: string
   readonly bytes: number
+  /** Of its work, in rows that it puts. */
+  readonly rows: number
   /** Tells whether it wrote by `wrote()`, also if it threw. */
   readonly run: () => unknown
   readonly wrote: () => boolean
@@ -53,12 +55,12 @@ interface Outcome {
 }
 
 /**
- * Bounds of one batch. Its operations run on the event loop, so a batch may hold as many as lately took at most `batchMs` there: many
+ * Bounds of one batch. Its operations run on the event loop, so a batch may hold as many rows as lately took at most `batchMs` there: many
  * where each is small, since the slower the disk, the more must share a flush.
  */
 const batchMs = 6
-const batchOpsMin = 256
-const batchOpsMax = 4_096
+const batchRowsMin = 256
+const batchRowsMax = 4_096
 const batchBytesMax = 16 * 1024 * 1024
 /** What a batch may make the file grow by: a page for each operation, what it brings, with its overflow, and some more. */
 const roomMin = 1_048_576
@@ -71,7 +73,7 @@ export class GroupCommit {
   readonly #o: GroupCommitOptions
   #queue: Operation[] = []
   #queueBytes = 0
-  #batchOps = batchOpsMin
+  #batchRows = batchRowsMin
   /** Operations of each actor that have not settled. */
   readonly #pending = new Map<string, number>()
   #running: Promise<void> | undefined
@@ -107,7 +109,11 @@ export class GroupCommit {
     bytes: number,
     run: () => T,
     wrote: () => boolean,
-    { writes = true, counts = true }: { readonly writes?: boolean; readonly counts?: boolean } = {},
+    {
+      writes = true,
+      counts = true,
+      rows = 1,
+    }: { readonly writes?: boolean; readonly counts?: boolean; readonly rows?: number } = {},
   ): Promise<T> {
     this.assertServing()
     if (this.#queue.length >= queueOpsMax || this.#queueBytes + bytes > this.#o.queueBytesMax)
@@ -121,6 +127,7 @@ export class GroupCommit {
       this.#queue.push({
         actor,
         bytes,
+        rows,
         run,
         wrote,
         writes,
@@ -142,19 +149,18 @@ export class GroupCommit {
   async #drain(): Promise<void> {
     // What is submitted in the same turn of the event loop shares the first batch.
     await Promise.resolve()
-    while (this.#queue.length > 0) {
-      const batch = this.#fitting(this.#take())
-      if (batch.length > 0) await this.#commit(batch)
-    }
+    while (this.#queue.length > 0) await this.#commit()
     this.#running = undefined
   }
 
   #take(): Operation[] {
     let bytes = 0
+    let rows = 0
     let count = 0
     for (const operation of this.#queue) {
-      if (count > 0 && (count === this.#batchOps || bytes + operation.bytes > batchBytesMax)) break
+      if (count > 0 && (rows + operation.rows > this.#batchRows || bytes + operation.bytes > batchBytesMax)) break
       bytes += operation.bytes
+      rows += operation.rows
       count++
     }
     this.#queueBytes -= bytes
@@ -179,17 +185,29 @@ export class GroupCommit {
     return batch.filter(({ writes }) => !writes)
   }
 
-  async #commit(batch: readonly Operation[]): Promise<void> {
+  /** What waits is taken when the transaction runs, and not when it is asked for: in between, a round of the event loop or two bring more. */
+  async #commit(): Promise<void> {
     const outcomes: Outcome[] = []
+    let batch: readonly Operation[] | undefined
     let writes = 0
-    const ended = this.#flush(() => (writes = this.#run(batch, outcomes))).then(() => this.#o.flushed(writes))
+    let over = false
+    const run = (): void => {
+      if (over) return
+      batch = this.#fitting(this.#take())
+      writes = this.#run(batch, outcomes)
+    }
+    const ended = this.#flush(run).then(() => this.#o.flushed(writes))
     try {
       await this.#inTime(ended)
     } catch (error) {
-      for (const operation of batch) this.#settle(operation, { error })
+      over = true
+      // Where the transaction never ran, it fails those that it would have taken.
+      for (const operation of batch ?? this.#take()) this.#settle(operation, { error })
       return
     }
-    for (const [i, operation] of batch.entries()) this.#settle(operation, outcomes[i] ?? { error: neverRan() })
+    over = true
+    if (batch === undefined) for (const operation of this.#take()) this.#settle(operation, { error: neverRan() })
+    else for (const [i, operation] of batch.entries()) this.#settle(operation, outcomes[i] ?? { error: neverRan() })
   }
 
   async #flush(run: () => void): Promise<void> {
@@ -222,13 +240,17 @@ export class GroupCommit {
     } catch (error) {
       throw new Aborted(error)
     }
-    this.#adapt(batch.length, performance.now() - began)
+    this.#adapt(
+      batch.reduce((sum, { rows }) => sum + rows, 0),
+      performance.now() - began,
+    )
     return writes
   }
 
-  #adapt(operations: number, ms: number): void {
-    if (ms > batchMs) this.#batchOps = Math.max(batchOpsMin, Math.floor(operations / 2))
-    else if (operations === this.#batchOps && ms < batchMs / 2) this.#batchOps = Math.min(batchOpsMax, operations * 2)
+  #adapt(rows: number, ms: number): void {
+    if (ms > batchMs) this.#batchRows = Math.max(batchRowsMin, Math.floor(rows / 2))
+    else if (rows > this.#batchRows / 2 && ms < batchMs / 2)
+      this.#batchRows = Math.min(batchRowsMax, this.#batchRows * 2)
   }
 
   async #inTime(ended: Promise<void>): Promise<void> {

@@ -309,20 +309,22 @@ void describe("an LMDB store's flushes", () => {
 void describe("an LMDB store whose disk hangs or is overwhelmed", () => {
   test("C6 a commit past its time is of unknown outcome, nothing is served until it ends, and then everything", async (t) => {
     const hung = Promise.withResolvers<void>()
+    const reached = Promise.withResolvers<void>()
     let hangs = false
     const store = await opened(t, folderFor(t), {
       // Longer than a flush takes on a machine that has no time.
       commitMsMax: 1_000,
       flushGate: async (flush) => {
         await flush()
-        if (hangs) await hung.promise
+        if (!hangs) return
+        reached.resolve()
+        await hung.promise
       },
     })
     await written(store, a, "1")
     hangs = true
     const stuck = store.commit(a, { e: 0, f: 1, v: 1 }, { entries: [entry("2")], h: "h2" })
-    // The batch has begun once another turn of the event loop has come; what is submitted now waits behind it.
-    await new Promise((resolve) => setImmediate(resolve))
+    await reached.promise
     const behind = store.claim(b, true)
     behind.catch(() => undefined)
     await assert.rejects(stuck, code("UNKNOWN_OUTCOME", /1000 ms/))

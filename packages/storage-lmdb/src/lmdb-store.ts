@@ -109,12 +109,15 @@ export class LmdbStore implements Store {
 
   claim(actor: string, home: HomeRole, first?: FirstClaim): ReturnType<Store["claim"]> {
     const joined = first && { ...first, entries: first.entries.map(copyEntry) }
-    return this.#write(actor, bytesOf(joined?.entries ?? []), (rows) => claimIn(rows, ownershipRules, home, joined))
+    const step = (rows: LmdbRows): ReturnType<typeof claimIn> => claimIn(rows, ownershipRules, home, joined)
+    return this.#write(actor, bytesOf(joined?.entries ?? []), step, joined?.entries.length)
   }
 
   commit(...[actor, fence, write]: Parameters<Store["commit"]>): ReturnType<Store["commit"]> {
     const entries = write.entries.map(copyEntry)
-    return this.#write(actor, bytesOf(entries), (rows) => commitIn(rows, ownershipRules, fence, { ...write, entries }))
+    const step = (rows: LmdbRows): ReturnType<typeof commitIn> =>
+      commitIn(rows, ownershipRules, fence, { ...write, entries })
+    return this.#write(actor, bytesOf(entries), step, entries.length)
   }
 
   check(...[actor, fence]: Parameters<Store["check"]>): Promise<boolean> {
@@ -239,13 +242,14 @@ export class LmdbStore implements Store {
     if (!this.#commits.stalled) await this.#parts.release()
   }
 
-  async #write<T>(actor: string, bytes: number, step: (rows: LmdbRows) => T): Promise<T> {
+  async #write<T>(actor: string, bytes: number, step: (rows: LmdbRows) => T, entries = 0): Promise<T> {
     const rows = new LmdbRows(this.#tables, actor)
     return this.#commits.submit(
       actor,
       bytes,
       () => step(rows),
       () => rows.wrote,
+      { rows: 1 + entries },
     )
   }
 
