@@ -27,7 +27,16 @@ import {
 } from "./alarms.ts"
 import { OutputGate } from "./gate.ts"
 import type { ActorPorts } from "./handles.ts"
-import { encodeEntry, encodeSnapshot, storedNeeds, type Entry, type Loaded, type StoredReply } from "./journal.ts"
+import {
+  encodeEntry,
+  encodeSnapshot,
+  outputOf,
+  storedNeeds,
+  type Entry,
+  type Loaded,
+  type Output,
+  type StoredReply,
+} from "./journal.ts"
 import { decodeChecked } from "./checked-value.ts"
 import type { Limits } from "./limits.ts"
 import { climb, versionOf } from "./migrate.ts"
@@ -174,7 +183,8 @@ export class Activation {
   #claim: { readonly seen: OwnershipRecord | undefined; readonly home: HomeRole } | undefined
   /** The first write may begin: until then whoever waited for this activation is let in. */
   #begun = false
-  #pending: { readonly entry: Entry; readonly bytes: Uint8Array }[] = []
+  /** Entries that no write has begun for. */
+  #pending: Uint8Array[] = []
   #writing = false
   #mailbox: Item[] = []
   /** What waited in the mailbox when the input closed. */
@@ -934,10 +944,10 @@ export class Activation {
   #commit(entry: Entry, bytes: Uint8Array, { next }: Held, alarms: Alarms): void {
     this.#state = next
     this.#setAlarms(alarms)
-    this.#append(entry, bytes)
+    const output = this.#append(entry, bytes)
     if (!entry.ev && !entry.p) return
     const number = this.#gate.holdWrite(entry.r, () => {
-      for (const one of this.#ports.attached()) this.#sendEntry(one, entry)
+      for (const one of this.#ports.attached()) this.#sendEntry(one, output)
     })
     if (this.#def.durability)
       for (const one of this.#ports.attached()) if (entry.ev || one.live) this.#waitsFor(one, number)
@@ -1099,7 +1109,7 @@ export class Activation {
     })
   }
 
-  #sendEntry(att: Attached, entry: Entry): void {
+  #sendEntry(att: Attached, entry: Output): void {
     if (!att.open || !att.ready || att.sent >= entry.r) return
     const ev = this.#def.authorize ? entry.ev?.filter(([name]) => this.#allowedNow(att.who, name)) : entry.ev
     const pt = att.live ? entry.p : undefined
@@ -1130,12 +1140,14 @@ export class Activation {
     this.#append({ r: this.#revision + 1, t: this.#ports.clock.now(), i, ...storedNeeds(this.needs) })
   }
 
-  #append(entry: Entry, bytes = encodeEntry(entry, this.#ports.primitives)): void {
+  #append(entry: Entry, bytes = encodeEntry(entry, this.#ports.primitives)): Output {
     this.#revision = entry.r
-    this.#pending.push({ entry, bytes })
-    this.#tail.push(entry, bytes.length, this.#ports.clock.now())
+    this.#pending.push(bytes)
+    const output = outputOf(entry)
+    this.#tail.push(output, bytes.length, this.#ports.clock.now())
     this.#journalBytes += bytes.length
     this.#journalEntries += 1
+    return output
   }
 
   #pump(): void {
@@ -1173,9 +1185,8 @@ export class Activation {
 
   #startWrite(): void {
     this.#writing = true
-    const batch = this.#pending
+    const entries = this.#pending
     this.#pending = []
-    const entries = batch.map(({ bytes }) => bytes)
     const revision = this.#revision
     const fence = { e: this.#epoch, f: this.#fence, v: revision - entries.length }
     const { primitives, store, limits, clock } = this.#ports

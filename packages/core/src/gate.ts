@@ -8,7 +8,8 @@
  * If the order "durable, then send" is swapped, a crash in between takes back what a client was told (M10 in docs/handoff.md).
  */
 export class OutputGate {
-  #items: { readonly revision: number; readonly proof: number; readonly send: () => void }[] = []
+  /** Those below `#head` have left, and are given back at once: what they hold would outlive the collector's young generation. */
+  #items: ({ readonly revision: number; readonly proof: number; readonly send: () => void } | undefined)[] = []
   #head = 0
   /** Items ever held. */
   #count = 0
@@ -61,7 +62,7 @@ export class OutputGate {
     while (this.#head < this.#items.length) {
       const item = this.#items[this.#head]
       if (item === undefined || item.revision > this.#durable || item.proof > this.#proved) break
-      this.#head++
+      this.#items[this.#head++] = undefined
       item.send()
     }
     if (this.#head === this.#items.length) {

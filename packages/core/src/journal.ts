@@ -77,7 +77,7 @@ interface StoredSnapshot {
   readonly rs?: Residency
   readonly st: Encoded
   readonly se: readonly SessionRecord[]
-  readonly tail: readonly Entry[]
+  readonly tail: readonly Output[]
   /** How far each session's client was known to have come: id, revision, and when; bounds the tail that travels. */
   readonly po: readonly Position[]
   /** Absent: none is set. */
@@ -87,8 +87,11 @@ interface StoredSnapshot {
 /** Session, revision that its client has acknowledged, and when that was known, ms since 1970. */
 export type Position = readonly [sid: string, revision: number, at: number]
 
+/** What a resuming client may be sent of an entry; all else that was in it is in the table of sessions and the alarms. */
+export type Output = Pick<Entry, "r" | "t" | "p" | "ev">
+
 export interface TailEntry {
-  readonly entry: Entry
+  readonly entry: Output
   /** As it was stored. */
   readonly bytes: number
 }
@@ -210,7 +213,7 @@ export function encodeSnapshot(
     needs: Needs
     state: unknown
     sessions: Iterable<SessionRecord>
-    tail: readonly Entry[]
+    tail: readonly Output[]
     positions: readonly Position[]
     alarms?: Alarms
   },
@@ -226,6 +229,12 @@ export function encodeSnapshot(
     ...(snapshot.alarms && snapshot.alarms.size > 0 ? { al: [...snapshot.alarms.values()] } : {}),
   }
   return seal(2, JSON.stringify(stored), primitives)
+}
+
+/** A copy, since it is kept for long: much of an entry is gone as soon as its write is durable. */
+export function outputOf({ r, t, p, ev }: Entry): Output {
+  if (ev === undefined) return p === undefined ? { r, t } : { r, t, p }
+  return p === undefined ? { r, t, ev } : { r, t, p, ev }
 }
 
 /** Whether a client that is behind this entry can be brought up to date by patches: not over a migration. */
@@ -318,7 +327,7 @@ function readSnapshot(actor: string, snapshot: Uint8Array | undefined, primitive
   loaded.revision = stored.r
   loaded.state = decoded(actor, stored.st)
   for (const record of stored.se) loaded.sessions.set(record.id, record)
-  for (const entry of stored.tail) loaded.tail.push({ entry, bytes: JSON.stringify(entry).length })
+  for (const entry of stored.tail) loaded.tail.push({ entry: outputOf(entry), bytes: JSON.stringify(entry).length })
   loaded.positions = stored.po
   loaded.alarms = applyAlarmChanges(loaded.alarms, stored.al ?? [])
   return loaded
@@ -350,7 +359,7 @@ export function readBody(actor: string, body: Body, revision: number, primitives
     if (entry.p !== undefined) changes.push(patchesOf(actor, entry.p))
     mergeSessions(loaded.sessions, entry)
     loaded.alarms = applyAlarmChanges(loaded.alarms, entry.al ?? [])
-    if (replaysOver(entry)) loaded.tail.push({ entry, bytes: bytes.length })
+    if (replaysOver(entry)) loaded.tail.push({ entry: outputOf(entry), bytes: bytes.length })
     else loaded.tail = []
     loaded.revision = entry.r
     loaded.fresh = false

@@ -24,7 +24,7 @@ export interface Session {
   seen: number
   readonly replies: Map<number, StoredReply>
   /** Replies not yet in any entry. */
-  unwritten: number[]
+  unwritten: readonly number[]
   /** Whether any entry or snapshot may have this session: if none does, and it never applied a call, it goes with its client. */
   stored: boolean
 }
@@ -126,17 +126,17 @@ export class SessionTable {
     session.last = c
     session.seen = Math.max(session.seen, now)
     session.replies.set(c, reply)
-    session.unwritten.push(c)
+    // Nearly always the only one; a list that grows has room for many.
+    session.unwritten = session.unwritten.length === 0 ? [c] : [...session.unwritten, c]
     this.#dirty = true
   }
 
   /** What an entry must say of this session; takes its unwritten replies. */
   update(session: Session): SessionRecord {
-    const y: [number, StoredReply][] = []
-    for (const c of session.unwritten) {
+    const y = session.unwritten.flatMap((c): [number, StoredReply][] => {
       const reply = session.replies.get(c)
-      if (reply) y.push([c, reply])
-    }
+      return reply ? [[c, reply]] : []
+    })
     session.unwritten = []
     session.stored = true
     return this.#record(session, y)

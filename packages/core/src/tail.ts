@@ -1,4 +1,4 @@
-import type { Entry, Position, TailEntry } from "./journal.ts"
+import type { Output, Position, TailEntry } from "./journal.ts"
 import type { Limits } from "./limits.ts"
 
 const goneMax = 64
@@ -13,7 +13,7 @@ const goneMax = 64
 export class Tail {
   readonly #limits: Limits
   /** Those below `first` are gone: taken out many at a time, for each time moves all the others. */
-  readonly #entries: (Entry | undefined)[]
+  readonly #entries: (Output | undefined)[]
   #first = 0
   readonly #bytes: number[]
   #total: number
@@ -49,7 +49,7 @@ export class Tail {
   unacknowledged(
     attached: ReadonlySet<string>,
     now: number,
-  ): { readonly tail: readonly Entry[]; readonly positions: readonly Position[] } {
+  ): { readonly tail: readonly Output[]; readonly positions: readonly Position[] } {
     this.trim(now)
     let floor = Infinity
     const positions: Position[] = []
@@ -65,7 +65,7 @@ export class Tail {
     return { tail: this.#kept(0).filter(({ r }) => r > floor), positions }
   }
 
-  push(entry: Entry, bytes: number, now: number): void {
+  push(entry: Output, bytes: number, now: number): void {
     this.#entries.push(entry)
     this.#bytes.push(bytes)
     this.#total += bytes
@@ -91,7 +91,7 @@ export class Tail {
   }
 
   /** What a client at `position` has missed of an actor at `revision`; undefined where that reaches back past the tail. */
-  since(position: number, revision: number): readonly Entry[] | undefined {
+  since(position: number, revision: number): readonly Output[] | undefined {
     if (position > revision) return undefined
     if (position === revision) return []
     const first = this.#entries[this.#first]
@@ -99,7 +99,7 @@ export class Tail {
     return this.#kept(position + 1 - first.r)
   }
 
-  #kept(from: number): readonly Entry[] {
-    return this.#entries.slice(this.#first + from) as Entry[]
+  #kept(from: number): readonly Output[] {
+    return this.#entries.slice(this.#first + from) as Output[]
   }
 }

@@ -29,7 +29,8 @@ import { isServer, type Principal } from "./mesh-messages.ts"
 export class Turn {
   readonly #def: ErasedDefinition
   readonly #state: unknown
-  readonly #controller = new AbortController()
+  /** Made when somebody asks: few actions do, and it costs as much as a short turn. */
+  #controller: AbortController | undefined
   readonly #emitted: [string, Encoded][] = []
   #finalize: (() => [unknown, readonly Patch[]]) | undefined
   #over = false
@@ -111,7 +112,11 @@ export class Turn {
 
   abort(reason: unknown): void {
     this.#over = true
-    this.#controller.abort(reason)
+    this.#abortable().abort(reason)
+  }
+
+  #abortable(): AbortController {
+    return (this.#controller ??= new AbortController())
   }
 
   #validate(call: CallBody, context: object): unknown {
@@ -137,8 +142,7 @@ export class Turn {
    * nothing, so it calls nobody any more.
    */
   async #call(call: ActorCall): Promise<unknown> {
-    const { signal } = this.#controller
-    if (signal.aborted) throw signal.reason
+    if (this.#controller?.signal.aborted) throw this.#controller.signal.reason
     if (this.#over) return this.#others.call(call, [])
     assertMayCall(addressId(...call.actor), this.#chain)
     return this.#others.call(call, this.#chain)
@@ -153,14 +157,13 @@ export class Turn {
       const [next, patches] = done()
       return [next, patches]
     }
-    const actors = (): AnyActors => (this.#actors ??= actorHandles(this.#others, (call) => this.#call(call)))
-    const context = {
+    const lazily: Lazily = {
+      signal: () => this.#abortable().signal,
+      actors: () => (this.#actors ??= actorHandles(this.#others, (call) => this.#call(call))),
+    }
+    const context = new ActionScope(lazily, {
       ...reader,
-      get actors() {
-        return actors()
-      },
       state: draft,
-      signal: this.#controller.signal,
       broadcast: (name: string, payload?: unknown) => {
         if (this.#over) throw new TypeError("broadcast after its turn has ended")
         if (!own(this.#def.events, name)) throw new TypeError(`there is no event ${named(name)}`)
@@ -187,7 +190,7 @@ export class Turn {
           return this.#alarms.cancel(name, id)
         },
       },
-    }
+    })
     let result: unknown
     try {
       result = action(context, ...args)
@@ -198,6 +201,33 @@ export class Turn {
     return result.finally(() => {
       this.#over = true
     })
+  }
+}
+
+interface Lazily {
+  signal(): AbortSignal
+  actors(): AnyActors
+}
+
+/**
+ * What an action is given: `own`, none of which needs a `this`, and what is made when it is asked for. Those accessors are the class's: in a
+ * literal each turn would have accessors and so a hidden class of its own, which the engine keeps until its next full collection, and the
+ * turn with it.
+ */
+class ActionScope {
+  readonly #lazily: Lazily
+
+  constructor(lazily: Lazily, own: object) {
+    this.#lazily = lazily
+    Object.assign(this, own)
+  }
+
+  get signal(): AbortSignal {
+    return this.#lazily.signal()
+  }
+
+  get actors(): AnyActors {
+    return this.#lazily.actors()
   }
 }
 
