@@ -186,14 +186,18 @@ const sorted = (answered: readonly Answered[]): number[] => answered.map(({ ms }
 
 const windowMs = 500
 
-/** After the load has fallen at `from`: the end of the last window whose p99 is above `msMax`, ms from then. */
+/**
+ * After the load has fallen at `from`: when the first of four windows in a row began that each have a p99 within `msMax`, ms from then. The
+ * whole time if there are none. A single late window long afterwards is the machine's: the unloaded part has such as well.
+ */
 function recoveredAfter(answered: readonly Answered[], from: number, until: number, msMax: number): number {
-  let last = 0
+  const inTime: boolean[] = []
   for (let at = from; at + windowMs <= until; at += windowMs) {
     const p99 = quantile(sorted(answered.filter((one) => one.at >= at && one.at < at + windowMs)), 0.99)
-    if (!(p99 <= msMax)) last = at + windowMs - from
+    inTime.push(p99 <= msMax)
   }
-  return last
+  const first = inTime.findIndex((_, i) => inTime.slice(i, i + 4).every(Boolean))
+  return first === -1 ? until - from : first * windowMs
 }
 
 export interface CallsOptions {

@@ -32,7 +32,7 @@ const { values } = parseArgs({
 })
 if (values.bounds !== "tight" && values.bounds !== "default")
   throw new RangeError(`--bounds takes tight or default, not ${values.bounds}`)
-if (values.bounds === "tight") PopProcess.bounds = { lateMsMax: 3, overloadMsMin: 100 }
+if (values.bounds === "tight") PopProcess.bounds = { lateMsMax: 10, overloadMsMin: 20 }
 const names = Object.keys(scenarios)
 for (const name of values.only ?? [])
   if (!names.includes(name)) throw new RangeError(`--only takes ${names.join(", ")}, not ${name}`)

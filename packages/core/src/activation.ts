@@ -124,6 +124,8 @@ export interface ActivationPorts {
   installIgnored(): void
   /** Durable: the next alarm is due at `due`; undefined: none is set. */
   alarmsChanged(due: number | undefined): void
+  /** A write is durable; the first turn in it ended `waitedMs` before. */
+  wrote(waitedMs: number): void
   /** The activation is over because of `error`; memory may be dropped. Called at most once. */
   dropped(error: SojournError): void
 }
@@ -185,6 +187,8 @@ export class Activation {
   #begun = false
   /** Entries that no write has begun for. */
   #pending: Uint8Array[] = []
+  /** When the first of these was added. */
+  #pendingSince = 0
   #writing = false
   #mailbox: Item[] = []
   /** What waited in the mailbox when the input closed. */
@@ -1142,6 +1146,7 @@ export class Activation {
 
   #append(entry: Entry, bytes = encodeEntry(entry, this.#ports.primitives)): Output {
     this.#revision = entry.r
+    if (this.#pending.length === 0) this.#pendingSince = this.#ports.clock.mono()
     this.#pending.push(bytes)
     const output = outputOf(entry)
     this.#tail.push(output, bytes.length, this.#ports.clock.now())
@@ -1186,6 +1191,7 @@ export class Activation {
   #startWrite(): void {
     this.#writing = true
     const entries = this.#pending
+    const since = this.#pendingSince
     this.#pending = []
     const revision = this.#revision
     const fence = { e: this.#epoch, f: this.#fence, v: revision - entries.length }
@@ -1211,6 +1217,7 @@ export class Activation {
     const done = (): void => {
       this.#writing = false
       if (this.#dropped) return
+      if (entries.length > 0) this.#ports.wrote(clock.mono() - since)
       if (compactTo) this.#compact(compactTo, revision)
       this.#gate.proved(proof, revision)
       if (due !== undefined) this.#ports.alarmsChanged(due ?? undefined)

@@ -53,7 +53,7 @@ function simulate({ times, seconds, clients = 64, pauses, off }: Load, calmFromM
     chance: { random: chance, id: () => "" },
     events: (event) => events.push(event),
   })
-  const askers: Asker[] = Array.from({ length: clients }, () => ({ round: -1, untilMs: 0 }))
+  const askers: Asker[] = Array.from({ length: clients }, () => ({ period: -1 }))
   /** Undefined: attached. */
   const backAt: (number | undefined)[] = Array.from({ length: clients }, () => undefined)
   const frames: number[][] = Array.from({ length: clients }, () => [])
@@ -174,9 +174,82 @@ describe("admission", () => {
     })
     const round = (lateMs: number): string | undefined => {
       at = ++rounds * 1_000 + lateMs
-      return admission.refusal({ round: -1, untilMs: 0 })?.code
+      return admission.refusal({ period: -1 })?.code
     }
     const told = [1, 90, 80, 70, 70, 80, 90, 1, 90].map((lateMs) => round(lateMs) ?? "")
     assert.deepEqual(told, ["", "", "", "", "", "OVERLOADED", "OVERLOADED", "", ""])
+  })
+
+  /** Rounds of 10 ms, each with a write before it that had made a turn wait; a draw refuses from there on. */
+  function writing({ busy = true, drawn = 0.999 } = {}): {
+    readonly round: (waitedMs?: number, asker?: Asker) => string | undefined
+    readonly at: () => number
+  } {
+    let now = 0
+    let rounds = 0
+    const admission = new Admission({
+      loop: { roundMs: () => 1, rounds: () => rounds, busyMs: () => (busy ? now : 0) },
+      limits: { ...defaultLimits, lateMsMax: 50, overloadMsMin: 100 },
+      clock: { now: () => 0, mono: () => now, after: () => () => undefined },
+      chance: { random: () => drawn, id: () => "" },
+      events: () => undefined,
+    })
+    return {
+      at: () => now,
+      round: (waitedMs, asker = { period: -1 }) => {
+        now += 10
+        rounds++
+        if (waitedMs !== undefined) admission.wrote(waitedMs)
+        return admission.refusal(asker)?.code
+      },
+    }
+  }
+
+  test("C54 turns that wait for their write refuse as frames that are read late do, and only while the loop has no rest", () => {
+    const late = writing()
+    while (late.at() < 100) assert.equal(late.round(80), undefined)
+    assert.equal(late.round(80), "OVERLOADED")
+    const inTime = writing()
+    while (inTime.at() < 1_000) assert.equal(inTime.round(40), undefined)
+    // A slow disk, with nothing else to do.
+    const resting = writing({ busy: false })
+    while (resting.at() < 1_000) assert.equal(resting.round(80), undefined)
+  })
+
+  test("what a write had waited tells of no longer than that", () => {
+    const { round, at } = writing()
+    while (at() < 200) round(80)
+    for (let i = 0; i < 8; i++) assert.equal(round(), "OVERLOADED", `${10 * (i + 1)} ms later`)
+    for (let i = 0; i < 50; i++) assert.equal(round(), undefined)
+  })
+
+  test("who was let in is not asked again until what was late then is done with", () => {
+    let drawn = 0.999
+    let now = 0
+    let rounds = 0
+    const admission = new Admission({
+      loop: { roundMs: () => 80, rounds: () => rounds, busyMs: () => now },
+      limits: { ...defaultLimits, lateMsMax: 50, overloadMsMin: 100 },
+      clock: { now: () => 0, mono: () => now, after: () => () => undefined },
+      chance: { random: () => drawn, id: () => "" },
+      events: () => undefined,
+    })
+    const asker: Asker = { period: -1 }
+    const round = (who: Asker): string | undefined => {
+      now += 10
+      rounds++
+      return admission.refusal(who)?.code
+    }
+    while (round({ period: -1 }) === undefined) assert.ok(now < 1_000)
+    drawn = 0
+    assert.equal(round(asker), undefined)
+    drawn = 0.999
+    for (let i = 0; i < 6; i++) {
+      assert.equal(round(asker), undefined)
+      assert.equal(round({ period: -1 }), "OVERLOADED", "others are")
+      now -= 10
+    }
+    now += 80
+    assert.equal(round(asker), "OVERLOADED")
   })
 })

@@ -5,15 +5,17 @@ import type { Chance, Clock, EventSink, LoopLoad } from "./ports.ts"
 /**
  * Whether what a client asks for is taken on, or refused because the node has more to do than it can: OVERLOADED.
  *
- * Past its capacity a node reads frames late, and ever later: they wait in the system's buffers, where nobody counts them. What tells is how
- * late in a round of the event loop a frame is read, since it had come before the round began. A node with time enough is late as
- * well, after a pause or a burst, and catches up; so only lateness that stands counts: no rest, and no round that read everything within
- * `lateMsMax`, for `overloadMsMin` (CoDel's standing queue, RFC 8289, told by rounds instead of packets), and only while rounds do not get
- * shorter by themselves. For `overloadHoldMs` after a refusal a quarter of that time is enough: who was refused comes back bit by bit, and
- * the queue is not to grow as far again.
+ * Past its capacity a node is late, and ever later, in two places. It reads frames late: they wait in the system's buffers, where nobody
+ * counts them; what tells is how late in a round of the event loop a frame is read, since it had come before the round began. And turns
+ * that have ended wait for their write, while the loop has no time for the store. Both together are how late the node is. One with time
+ * enough is late as well, after a pause or a burst or on a slow disk, and catches up or rests; so only lateness that stands counts: no rest,
+ * and no round in which it was at most `lateMsMax`, for `overloadMsMin` (CoDel's standing queue, RFC 8289, told by rounds instead of packets),
+ * and only while rounds do not get shorter by themselves. For `overloadHoldMs` after a refusal a quarter of that time is enough: who was
+ * refused comes back bit by bit, and the queue is not to grow as far again.
  *
  * A refusal takes all of a client's calls away for a while. So of what is late not everything is refused, but the more the later it
- * is: half of those who are twice as late as they may be, drawn once for what each has sent. Who was refused waits a random time.
+ * is: half of those who come when it is twice as late as it may be. Whoever was let in stays so until what was late then is done with, since
+ * a refusal shows only afterwards: with a draw for each frame all would go, and come back together. Who was refused waits a random time.
  *
  * Not refused is what other POPs relay to here, whose gateways look at themselves only, nor what server code calls.
  */
@@ -26,10 +28,9 @@ export interface AdmissionOptions {
   readonly events: EventSink
 }
 
-/** Who asks: let in, it is so for that round up to a lateness of `untilMs`. */
+/** Who asks: let in for that period. */
 export interface Asker {
-  round: number
-  untilMs: number
+  period: number
 }
 
 /** Between two events of refusals. */
@@ -38,7 +39,13 @@ const eventMsMin = 1_000
 export class Admission {
   readonly #o: AdmissionOptions
   #round = -1
-  /** How late the last frame was read, of this round and of the two before. */
+  /** As long as the node was late when it began. */
+  #period = 0
+  #periodEnds = -Infinity
+  /** How long the last write had made a turn wait, and when that was known. */
+  #writeMs = 0
+  #wroteAt = -Infinity
+  /** How late the node was at the last frame, of this round and of the two before. */
   #lateMs = 0
   #lateMsBefore = 0
   #lateMsEarlier = 0
@@ -57,16 +64,24 @@ export class Admission {
     return this.#refused
   }
 
+  /** A write is durable; the first turn in it ended `waitedMs` before. */
+  wrote(waitedMs: number): void {
+    this.#writeMs = waitedMs
+    this.#wroteAt = this.#o.clock.mono()
+  }
+
   /** What the client whose frame is read now is told; undefined: it is served. */
   refusal(asker: Asker): SojournError | undefined {
     const { loop, limits, clock, chance, events } = this.#o
     if (!loop) return undefined
     const { lateMsMax, overloadMsMin, overloadHoldMs, overloadRetryMs, overloadRetryMsMax } = limits
-    const lateMs = loop.roundMs()
     const now = clock.mono()
+    const roundMs = loop.roundMs()
+    // What waited so long tells of no longer than that.
+    const lateMs = roundMs + (now - this.#wroteAt <= this.#writeMs ? this.#writeMs : 0)
     const round = loop.rounds()
     if (round !== this.#round) {
-      if (this.#lateMs <= lateMsMax) this.#inTimeAt = now - lateMs
+      if (this.#lateMs <= lateMsMax) this.#inTimeAt = now - roundMs
       this.#lateMsEarlier = this.#lateMsBefore
       this.#lateMsBefore = this.#lateMs
       this.#round = round
@@ -77,11 +92,14 @@ export class Admission {
     if (standsMs < (now < this.#holdUntil ? overloadMsMin / 4 : overloadMsMin)) return undefined
     // A stall makes one round late, and the next one shorter.
     if (this.#lateMsEarlier <= lateMsMax || this.#lateMsBefore < this.#lateMsEarlier) return undefined
-    if (asker.round === round && lateMs <= asker.untilMs) return undefined
+    if (now >= this.#periodEnds) {
+      this.#period++
+      this.#periodEnds = now + lateMs
+    }
+    if (asker.period === this.#period) return undefined
     // Up to here nothing has been drawn: where nobody is late, chance takes the same course as without this.
     if (chance.random() < lateMsMax / lateMs) {
-      asker.round = round
-      asker.untilMs = lateMs + lateMsMax
+      asker.period = this.#period
       return undefined
     }
     this.#holdUntil = now + overloadHoldMs

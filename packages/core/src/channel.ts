@@ -10,8 +10,7 @@ import type { Undo } from "./ports.ts"
  * What was handed on before is answered first: it is done anyway, and to be asked for it once more would cost what refusing is to save.
  */
 export class Channel implements Asker {
-  round = -1
-  untilMs = 0
+  period = -1
   attach: HostAttach | undefined
   /** Highest call handed on, and highest one answered: replies come in the calls' order. */
   #asked: number

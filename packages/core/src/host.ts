@@ -61,6 +61,8 @@ export interface HostOptions {
   readonly actors: ActorPorts
   send(pop: string, message: MeshMessage, body?: Uint8Array): boolean
   linked(pop: string): boolean
+  /** A write is durable; the first turn in it ended `waitedMs` before. */
+  wrote(waitedMs: number): void
   /** Lowest round trip of late, ms. */
   rtt(pop: string): number | undefined
 }
@@ -786,6 +788,9 @@ export class Host {
       },
       alarmsChanged: (due) => {
         this.#alarms.changed(slot.id, due)
+      },
+      wrote: (waitedMs) => {
+        this.#o.wrote(waitedMs)
       },
       installIgnored: () => {
         this.#endActivation(slot)

@@ -84,7 +84,7 @@ export const defaultLimits = {
   /** Frames a second on one connection, and the burst above it: RATE_LIMITED. */
   framesPerSecondMax: 5_000,
   framesBurstMax: 20_000,
-  /** Calls and attaches read so late in a round of the event loop, after the second without rest: OVERLOADED (`admission.ts`). */
+  /** Calls and attaches that come when reading and writing are so late, after the second without rest: OVERLOADED (`admission.ts`). */
   lateMsMax: 100,
   overloadMsMin: 1_000,
   overloadHoldMs: 2_000,

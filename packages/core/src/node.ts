@@ -112,6 +112,7 @@ export function createNode<D>(options: NodeOptions<D>): CoreNode<D> {
     // Also while it drains: a turn that was begun is to come to its end.
     call: (made, chain) => (active() ? call(made, chain) : notServing()),
   }
+  const admission = new Admission({ loop: options.loop, limits, clock, chance, events })
   const host = new Host({
     app,
     pop,
@@ -130,8 +131,10 @@ export function createNode<D>(options: NodeOptions<D>): CoreNode<D> {
     send: (to, message, body) => mesh?.send(to, message, body) ?? false,
     linked: (id) => mesh?.up(id) ?? false,
     rtt: (id) => mesh?.rtt(id),
+    wrote: (waitedMs) => {
+      admission.wrote(waitedMs)
+    },
   })
-  const admission = new Admission({ loop: options.loop, limits, clock, chance, events })
   const gateway = new Gateway({
     pop,
     node,

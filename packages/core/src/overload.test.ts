@@ -2,8 +2,10 @@ import assert from "node:assert/strict"
 import { describe, test } from "node:test"
 import type { ServerFrame } from "@sojourn/protocol"
 import { actor, setup } from "./actor.ts"
+import { defaultLimits } from "./limits.ts"
 import type { CoreNode } from "./node.ts"
 import type { LoopLoad } from "./ports.ts"
+import type { Store } from "./store.ts"
 import { alone } from "./testing/alone.ts"
 import { VirtualClock } from "./testing/virtual-clock.ts"
 
@@ -206,4 +208,38 @@ describe("an overloaded node", () => {
     assert.deepEqual(client.told("detached", "reply"), [])
     await node.stop({ drainMs: 0 })
   })
+
+  for (const waitMs of [50, 250])
+    test(`turns that wait ${waitMs} ms for their write, while the loop has no rest: ${waitMs < defaultLimits.lateMsMax ? "served" : "OVERLOADED"}`, async () => {
+      const clock = new VirtualClock()
+      let rounds = 0
+      const loop: LoopLoad = { roundMs: () => 0, rounds: () => ++rounds, busyMs: () => clock.mono() }
+      const counter = actor({ state: () => ({ n: 0 }), actions: { add: (c) => ++c.state.n } })
+      const later = (): Promise<void> => new Promise((resolve) => clock.after(waitMs, resolve))
+      const slow = (inner: Store): Store => ({
+        ...inner,
+        commit: async (...args) => {
+          const answer = await inner.commit(...args)
+          await later()
+          return answer
+        },
+      })
+      const { node } = await alone(setup({ actors: { counter } }), { loop, clock, store: slow })
+      const client = connect(node)
+      client.send({ t: "hello", client: "c", token: "ada" })
+      await clock.advance(1)
+      const [welcome] = client.came
+      assert.ok(welcome?.t === "welcome")
+      const [sid] = welcome.sessions
+      client.send({ t: "attach", ch: 1, actor: ["counter", "k"], sid, acked: 0, live: false })
+      for (let c = 1; c <= 100; c++) {
+        client.send({ t: "call", ch: 1, c, a: "add", p: { v: [] } })
+        await clock.advance(25)
+      }
+      await clock.advance(waitMs * 2)
+      const ended = client.told("detached")
+      assert.deepEqual(ended, waitMs < defaultLimits.lateMsMax ? [] : ["detached OVERLOADED not-executed"])
+      if (ended.length === 0) assert.equal(client.told("reply").length, 100)
+      await node.stop({ drainMs: 0 })
+    })
 })

@@ -24,7 +24,7 @@ export interface LoopLoad {
   roundMs(): number
   /** Number of the round that is under way. */
   rounds(): number
-  /** Ms since the loop last had nothing to do. */
+  /** Ms since the loop last had time to rest; moments that hardly count do not. */
   busyMs(): number
 }
 

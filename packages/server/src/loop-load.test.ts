@@ -58,6 +58,27 @@ test("a wait as short as asking the system takes is no rest", () => {
   assert.ok(load.busyMs() > 10)
 })
 
+test("rests that are hardly any do not count, those that are a twentieth of the time or 50 ms at once do", () => {
+  const { load, pass, rest, end } = setUp()
+  const round = (busy: number, resting: number): number => {
+    load.roundMs()
+    pass(busy)
+    end()
+    rest(resting)
+    return load.busyMs()
+  }
+  load.roundMs()
+  for (let i = 1; i <= 50; i++) assert.equal(Math.round(round(97, 3)), 100 * i)
+  // Each takes more than it adds to what is spared.
+  for (let i = 0; i < 10; i++) assert.ok(round(92, 8) > 5_000)
+  for (let i = 0; i < 10; i++) round(92, 8)
+  assert.ok(load.busyMs() < 1_000)
+  for (let i = 1; i <= 50; i++) round(97, 3)
+  assert.ok(load.busyMs() > 4_000)
+  // However long it had been busy.
+  assert.equal(round(97, 60), 0)
+})
+
 test("rounds that nobody looked at leave no trace once the loop has rested", () => {
   const { load, pass, rest, end } = setUp()
   load.roundMs()

@@ -3,6 +3,9 @@ import { performance } from "node:perf_hooks"
 
 /** A shorter wait is the cost of asking the system, not a rest. */
 const restMsMin = 0.2
+/** Of its time, what a busy loop may rest, and so much at once: clients that hold back until they are answered leave it some in each flush. */
+const restShare = 0.05
+const restMsMax = 50
 
 /** What is asked of the runtime: a parameter so that a test decides it. */
 export interface LoopParts {
@@ -33,6 +36,9 @@ export function createLoopLoad(parts: LoopParts = node): LoopLoad {
   let ended = -Infinity
   let idle = 0
   let busySince = 0
+  /** What it may rest and still be busy, as of `sparedAt`. */
+  let spareMs = 0
+  let sparedAt = 0
   const end = (): void => {
     open = false
     ended = parts.mono()
@@ -43,8 +49,18 @@ export function createLoopLoad(parts: LoopParts = node): LoopLoad {
     open = true
     rounds++
     parts.atEnd(end)
-    if (parts.idleMs() - idle >= restMsMin) busySince = began = now
-    else began = Math.max(ended, busySince)
+    const restMs = parts.idleMs() - idle
+    spareMs = Math.min(restMsMax, spareMs + (now - sparedAt) * restShare)
+    sparedAt = now
+    if (restMs < restMsMin) {
+      began = Math.max(ended, busySince)
+      return
+    }
+    began = now
+    spareMs -= restMs
+    if (spareMs >= 0) return
+    spareMs = 0
+    busySince = now
   }
   return {
     roundMs() {
