@@ -7,6 +7,7 @@ import { SojournError, type ServerFrame } from "@sojourn/protocol"
 import { createPop } from "@sojourn/server"
 import { connectRaw } from "@sojourn/testkit"
 import { makeApp } from "./behaviours/app.ts"
+import { asleep } from "./behaviours/settled.ts"
 import { behaviour, callBody, createWorld, within } from "./behaviours/world.ts"
 
 const ledgerOf = (key: string): readonly ["ledger", string] => ["ledger", key]
@@ -270,7 +271,7 @@ behaviour(
     }
     await check()
     // The window is part of the actor: it is the same after a sleep, and after the POP died.
-    await world.here.events.until("actor.slept", actor, world.here.events.of("actor.slept", actor).length + 1)
+    await asleep(world.here, actor)
     await check()
     // Else it comes back elsewhere when the POP is gone, and takes the actor along.
     await client.close()

@@ -2,6 +2,7 @@
 import assert from "node:assert/strict"
 import { mock, test, describe } from "node:test"
 import { SojournError } from "@sojourn/protocol"
+import { asleep } from "./behaviours/settled.ts"
 import { behaviour, callBody, createWorld, within, type Session, type World } from "./behaviours/world.ts"
 
 const ledgerOf = (key: string): readonly ["ledger", string] => ["ledger", key]
@@ -141,7 +142,7 @@ behaviour(
     await first.attach(ledgerOf(key))
     first.call(1, "add", "a")
     const { ok } = await first.reply(1)
-    await here.events.until("actor.slept", actor, here.events.of("actor.slept", actor).length + 1)
+    await asleep(here, actor)
     first.call(1, "add", "a")
     await first.nth("reply", 2)
     await first.raw.flushed()
@@ -309,7 +310,7 @@ describe("sessions expire with their dedupe record", () => {
             // The next sleep writes a snapshot, and what has expired is not in it.
             stayer.call(2, "add", "c")
             await stayer.reply(2)
-            await here.events.until("actor.slept", actor, here.events.of("actor.slept", actor).length + 1)
+            await asleep(here, actor)
             const stored = await here.store.inner.load(actor)
             const text = [stored?.body.snapshot ?? new Uint8Array(), ...(stored?.body.entries ?? [])]
               .map((bytes) => Buffer.from(bytes).toString())

@@ -1,7 +1,7 @@
 // When an actor sleeps, when it must not, and what comes while it falls asleep.
 import assert from "node:assert/strict"
 import { SojournError, type Grant } from "@sojourn/core"
-import { owners } from "./behaviours/settled.ts"
+import { asleep, owners } from "./behaviours/settled.ts"
 import { behaviour, within, type Seat, type World } from "./behaviours/world.ts"
 
 const ledgerOf = (key: string): readonly ["ledger", string] => ["ledger", key]
@@ -85,7 +85,7 @@ behaviour(
           "the output",
           one.raw.find("out", (out) => out.r === r),
         )
-      await here.events.until("actor.slept", actor, here.events.of("actor.slept", actor).length + 1)
+      await asleep(here, actor)
     }
     for (const { raw } of quiet)
       assert.deepEqual([raw.all("detached"), raw.all("moved"), raw.all("attached").length], [[], [], 1])

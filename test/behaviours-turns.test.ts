@@ -2,6 +2,7 @@
 import assert from "node:assert/strict"
 import { SojournError } from "@sojourn/protocol"
 import { patientLimits } from "./behaviours/limits.ts"
+import { asleep } from "./behaviours/settled.ts"
 import { behaviour, callBody, within, type World } from "./behaviours/world.ts"
 
 const ledgerOf = (key: string): readonly ["ledger", string] => ["ledger", key]
@@ -580,7 +581,7 @@ behaviour(
     await alice.attach(ledgerOf(key))
     let position = r
     for (let c = 1; c <= 3; c++) {
-      await here.events.until("actor.slept", actor, here.events.of("actor.slept", actor).length + 1)
+      await asleep(here, actor)
       const woken = here.events.of("actor.activated", actor).length
       alice.call(c, "add", `c${c}`)
       const reply = await alice.reply(c)

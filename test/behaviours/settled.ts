@@ -1,5 +1,5 @@
 import assert from "node:assert/strict"
-import { within, type World } from "./world.ts"
+import { within, type Seat, type World } from "./world.ts"
 
 /** Resolves when every hand-off of this actor is over: confirmed, home told, nothing under way. */
 export async function settled(world: World, actor: string): Promise<void> {
@@ -20,4 +20,12 @@ export async function settled(world: World, actor: string): Promise<void> {
 export async function owners(world: World, actor: string): Promise<string[]> {
   const records = await Promise.all(world.seats.map((seat) => seat.record(actor)))
   return world.seats.filter((_, i) => records[i]?.k === "OWNED").map(({ id }) => id)
+}
+
+/** Resolves when the actor sleeps at this POP, where it has been awake: at once if it does. */
+export async function asleep({ events }: Seat, actor: string): Promise<void> {
+  const last = events.all.findLast(
+    (event) => event.actor === actor && ["actor.activated", "actor.arrived", "actor.slept"].includes(event.type),
+  )
+  if (last?.type !== "actor.slept") await events.until("actor.slept", actor, events.of("actor.slept", actor).length + 1)
 }
