@@ -39,6 +39,12 @@ async function say(session: Session, c: number, action: string, ...args: unknown
   return ok?.v
 }
 
+/** Attached, and its first call answered: they go together, for between them the actor might sleep. */
+async function attachedWith(session: Session, actor: readonly [string, string]): Promise<void> {
+  await session.attach(actor, { live: true, calls: [callBody(1, "add", "a")] })
+  assert.equal((await session.reply(1)).err, undefined)
+}
+
 /** The names of the events that this session was told, in order. */
 async function told({ raw }: Session): Promise<unknown[]> {
   await raw.flushed()
@@ -55,8 +61,7 @@ behaviour(
     const key = `dozes~${here.id}`
     const actor = `lodger/${key}`
     const alice = await world.session("alice")
-    await alice.attach(lodgerOf(key), { live: true })
-    await say(alice, 1, "add", "a")
+    await attachedWith(alice, lodgerOf(key))
     await here.events.until("actor.slept", actor)
     assert.deepEqual(await told(alice), [["left", "idle"]])
     await othersSlept(world, here)
@@ -135,8 +140,7 @@ behaviour(
       throw new Error("the disk of its dreams")
     }
     const alice = await world.session("alice")
-    await alice.attach(lodgerOf(key), { live: true })
-    await say(alice, 1, "add", "a")
+    await attachedWith(alice, lodgerOf(key))
     const failed = await here.events.until("deactivate.failed", actor)
     assert.match(String(failed["error"]), /the disk of its dreams/)
     assert.equal(failed["reason"], "idle")
@@ -335,8 +339,9 @@ behaviour(
       const key = `dies ${at}~${here.id}`
       const actor = `lodger/${key}`
       const alice = world.client(`alice ${at}`)
-      assert.equal(await alice.lodger.get(key).add("a"), 1)
+      // Its first call goes with the claim: the first commit is that of `onDeactivate`.
       const commit = here.store.hold({ op: "commit", actor, at })
+      assert.equal(await alice.lodger.get(key).add("a"), 1)
       await within(10_000, "its commit", commit.reached)
       await here.crash()
       world.probe.onDeactivate = undefined
@@ -356,8 +361,9 @@ behaviour(
     const key = `fails~${here.id}`
     const actor = `lodger/${key}`
     const alice = world.client("alice").lodger.get(key)
-    await alice.add("a")
+    // Its first call goes with the claim: the first commit is that of `onDeactivate`.
     const commit = here.store.hold({ op: "commit", actor, at: "before" })
+    await alice.add("a")
     await within(10_000, "its commit", commit.reached)
     assert.deepEqual(endings(world), ["deactivate idle"])
     commit.fail(new Error("the disk refuses"))
