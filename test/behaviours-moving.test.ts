@@ -2,7 +2,7 @@
 import assert from "node:assert/strict"
 import type { SojournError } from "@sojourn/protocol"
 import { patientLimits } from "./behaviours/limits.ts"
-import { owners, settled } from "./behaviours/settled.ts"
+import { asleep, owners, settled } from "./behaviours/settled.ts"
 import { behaviour, callBody, within, type Seat, type World } from "./behaviours/world.ts"
 
 const ledgerOf = (key: string): readonly ["ledger", string] => ["ledger", key]
@@ -317,3 +317,35 @@ behaviour("the named error of a failed move reaches the server's caller too (C16
   await assert.rejects(fra.pop.move(ledgerOf(key), "nrt"), (error: SojournError) => error.code === "MOVED")
   assert.deepEqual(await owners(world, `ledger/${key}`), [bos.id])
 })
+
+behaviour(
+  "an actor that leaves its POP asleep, while a late offer has sent that POP to look for it elsewhere, takes along whoever is attached: nothing is missed (C57)",
+  { pops: [3], limits: { idleMs: 40, askMsMax: 20_000, locateMsMax: 20_000 } },
+  async (world) => {
+    const [bos, fra, nrt] = world.seats as [Seat, Seat, Seat]
+    const key = world.key()
+    const actor = `ledger/${key}`
+    await world.client("maker", nrt).ledger.get(key).add("a")
+    // Of a move that has been over for long, and comes again.
+    const offer = world.tap.catch(({ t, actor: id }) => t === "OFFER" && id === actor)
+    const first = within(10_000, "the first move", nrt.pop.move(["ledger", key], "fra"))
+    const { frame } = await within(5_000, "its offer", offer.reached)
+    offer.pass()
+    await first
+    await settled(world, actor)
+    const alice = world.client("alice", fra).ledger.get(key)
+    const told = Promise.withResolvers<void>()
+    alice.on("added", ({ id }) => {
+      if (id === "there") told.resolve()
+    })
+    await alice.query.ids()
+    await asleep(fra, actor)
+    const asked = world.tap.catch(({ t, from, to }) => t === "PULL" && from === "fra" && to === "nrt")
+    world.tap.inject("nrt", "fra", frame)
+    await within(5_000, "it looks for the actor", asked.reached)
+    await within(10_000, "the second move", fra.pop.move(["ledger", key], "bos"))
+    asked.pass()
+    await within(5_000, "a call there", world.client("carol", bos).ledger.get(key).add("there"))
+    await within(5_000, "who was attached is told", told.promise)
+  },
+)

@@ -522,8 +522,14 @@ export class Host {
             slot.answering--
             if (answer.kind === "too-large")
               this.#tellRefused(slot, effect.pull, tooLarge(slot.id, answer.bytes, this.#o.limits).toWire())
-            else if (answer.kind === "grant") this.#sendGrant(slot.id, answer, effect.pull)
-            else if (answer.kind === "declined") this.#tellRelay(slot, effect.pull, answer.e)
+            else if (answer.kind === "grant") {
+              // It was here after all, asleep, while something sent this POP to look for it elsewhere: as after any seal.
+              if (slot.activation) this.#sendGrant(slot.id, answer, effect.pull)
+              else {
+                slot.sealed = { ...answer, base: undefined }
+                this.#granted(slot, effect.pull)
+              }
+            } else if (answer.kind === "declined") this.#tellRelay(slot, effect.pull, answer.e)
             else this.#input(slot, { type: "pointed", pull: effect.pull, answer })
             this.#giveBack(slot)
           },
