@@ -130,6 +130,50 @@ behaviour("what onDeactivate changes as its POP closes is there when that is up 
 })
 
 behaviour(
+  "a POP that closes while one actor's last write fails says so, writes the others' and closes (C45)",
+  {},
+  async (world) => {
+    const { here } = world
+    const keys = ["fails", "holds"].map((name) => `${name}~${here.id}`)
+    const [fails, holds] = keys.map((key) => `lodger/${key}`) as [string, string]
+    for (const key of keys) {
+      const { raw, sid } = await world.session("alice")
+      raw.send({
+        t: "attach",
+        ch: 1,
+        actor: lodgerOf(key),
+        sid,
+        acked: 0,
+        live: false,
+        calls: [callBody(1, "add", "a")],
+      })
+      await within(10_000, "the reply", raw.find("reply"))
+      raw.send({ t: "detach", ch: 1 })
+      await raw.flushed()
+    }
+    const used = performance.now()
+    await until(() => performance.now() > used + 5)
+    const snapshot = here.store.hold({ op: "compact", actor: fails, at: "before" })
+    const closed = here.close()
+    await within(10_000, "its last write", snapshot.reached)
+    snapshot.fail(new Error("the disk refuses"))
+    await within(20_000, "the POP closes", closed)
+    assert.equal(here.events.of("store.failed", fails).length, 1)
+    await world.start(here.id)
+    const bodies = await Promise.all([fails, holds].map((actor) => here.store.inner.load(actor)))
+    // Its journal is there: the first state, the call, and what `onDeactivate` did. The other one's is in its snapshot.
+    assert.deepEqual(
+      bodies.map((body) => body?.body.entries.length),
+      [3, 0],
+    )
+    for (const key of keys) {
+      const bob = world.client("bob").lodger.get(key)
+      assert.deepEqual([await bob.query.ids(), await bob.query.ends()], [["a"], ["stopping"]])
+    }
+  },
+)
+
+behaviour(
   "an onDeactivate that throws is rolled back and reported with an id, and its actor sleeps and moves all the same (C45)",
   sleepy,
   async (world) => {
