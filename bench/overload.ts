@@ -22,17 +22,31 @@ const scenarios: Readonly<Record<string, (folder: string, brief: boolean) => Pro
   silent: (folder, brief) => silentSockets(folder, brief ? 200 : 10_000, brief),
 }
 
+/** A node that is to answer within milliseconds. */
+const tight = { lateMsMax: 10, overloadMsMin: 20 }
+
 const { values } = parseArgs({
   options: {
     only: { type: "string", multiple: true },
     bounds: { type: "string", default: "tight" },
     json: { type: "boolean", default: false },
     brief: { type: "boolean", default: false },
+    help: { type: "boolean", default: false },
   },
 })
+if (values.help) {
+  console.log(`npm run overload [-- options]
+
+  --only NAME     ${Object.keys(scenarios).join(", ")}; may be given several times (default: all)
+  --bounds B      tight (${JSON.stringify(tight)}) or default: the limits of the POP (default: tight)
+  --json          print the last line only
+  --brief         a tenth of it, for a look at whether all of it runs
+  --help          this`)
+  process.exit()
+}
 if (values.bounds !== "tight" && values.bounds !== "default")
   throw new RangeError(`--bounds takes tight or default, not ${values.bounds}`)
-if (values.bounds === "tight") PopProcess.bounds = { lateMsMax: 10, overloadMsMin: 20 }
+if (values.bounds === "tight") PopProcess.bounds = tight
 const names = Object.keys(scenarios)
 for (const name of values.only ?? [])
   if (!names.includes(name)) throw new RangeError(`--only takes ${names.join(", ")}, not ${name}`)
