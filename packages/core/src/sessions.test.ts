@@ -45,6 +45,19 @@ describe("a session table", () => {
     assert.deepEqual([...t.records()][0]?.y, [[2, { r: 1 }]])
   })
 
+  // The snapshot's own write may fail while the entry after it holds: the call was then known as applied, and its reply was gone.
+  test("a snapshot takes no reply away from the next entry", () => {
+    const t = table()
+    const s = t.open("s", "ann", 0, 0)
+    t.applied(s, 1, { r: 1 }, 5)
+    assert.deepEqual([...t.records()][0]?.y, [[1, { r: 1 }]])
+    t.applied(s, 2, { r: 2 }, 6)
+    assert.deepEqual(t.update(s).y, [
+      [1, { r: 1 }],
+      [2, { r: 2 }],
+    ])
+  })
+
   test("is no other principal's, and opens nothing whose record may have expired", () => {
     const t = table()
     t.open("s", "ann", 0, 0)

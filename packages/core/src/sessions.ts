@@ -161,12 +161,14 @@ export class SessionTable {
     if (session && !session.stored && session.last === 0) this.#sessions.delete(id)
   }
 
-  /** Every session, for a snapshot, after which nothing is dirty. */
+  /**
+   * Every session, for a snapshot, after which nothing is dirty. What is unwritten stays so: the next entry, which may hold where the snapshot's
+   * own write fails, says it again.
+   */
   *records(): Generator<SessionRecord> {
     for (const session of this.#sessions.values()) {
       if (session.last === 0) continue
       session.stored = true
-      session.unwritten = []
       yield this.#record(session, [...session.replies])
     }
     this.#dirty = false
