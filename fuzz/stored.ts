@@ -12,6 +12,7 @@ import {
 } from "../packages/core/src/journal.ts"
 import type { OwnershipRecord } from "../packages/core/src/record.ts"
 import type { Body } from "../packages/core/src/store.ts"
+import { entriesOf, readChunks, rowKey, RowWriter } from "../packages/storage-lmdb/src/journal-row.ts"
 import { decodeRecord, decodeValue, encodeValue } from "../packages/storage-lmdb/src/stored-value.ts"
 import type { Random } from "../packages/testkit/src/sim/random.ts"
 import { bentBytes, bentJson } from "./hostile.ts"
@@ -140,6 +141,47 @@ export const storedValueTarget: Target = {
       count(outcome)
     },
   }),
+}
+
+export const journalRowTarget: Target = {
+  name: "journal-row",
+  share: 4,
+  open: () => ({
+    run(r, count) {
+      const key = rowKey(1 + r.int(3))
+      const writer = new RowWriter()
+      for (let i = r.int(4); i >= 0; i--)
+        for (let n = r.int(3); n >= 0; n--) writer.add(Buffer.from(`note/${i}`), 5 - n, bytesOf(r, r.int(40)))
+      const whole = writer.bytes(key)
+      const row = r.happens(0.5)
+        ? bentBytes(r, whole)
+        : rehashed(key, r.happens(0.7) ? bentBytes(r, whole) : bytesOf(r, r.int(80)))
+      const chunks = readChunks(key, row)
+      if (chunks === undefined) return count("refused")
+      let bytes = 0
+      for (const chunk of chunks) {
+        const entries = entriesOf(row, chunk, 0, Infinity)
+        assert.equal(entries.length, chunk.count)
+        bytes += entries.reduce((sum, entry) => sum + entry.length, 0)
+      }
+      assert.ok(bytes < row.length, "no byte belongs to two entries")
+      count("value")
+    },
+  }),
+}
+
+function bytesOf(r: Random, length: number): Uint8Array {
+  return Uint8Array.from({ length }, () => r.int(256))
+}
+
+/** Anything, under a checksum that holds where its head has an end. */
+function rehashed(key: Uint8Array, bytes: Uint8Array): Uint8Array {
+  const row = Buffer.from(bytes)
+  if (row.length < 9) return row
+  row[0] = 1
+  row.writeUInt32BE(Math.min(row.readUInt32BE(5), row.length - 9), 5)
+  row.writeUInt32BE(crc32(row.subarray(5, 9 + row.readUInt32BE(5)), crc32(key)), 1)
+  return row
 }
 
 /** Any text, under a checksum that holds. */

@@ -5,7 +5,7 @@ import { nodeClient, nodeMesh } from "./node.ts"
 import { popTarget } from "./pop.ts"
 import { serverFrameTarget } from "./sdk.ts"
 import { addressTarget, clientFrame, encodedTarget, patchesTarget, sessionIdTarget, ticketTarget } from "./parsers.ts"
-import { journalTarget, storedValueTarget } from "./stored.ts"
+import { journalRowTarget, journalTarget, storedValueTarget } from "./stored.ts"
 import type { Target } from "./target.ts"
 
 /** Every parser, codec and stored form. */
@@ -26,6 +26,7 @@ export const parsers: readonly Target[] = [
   meshLink,
   transfersTarget,
   journalTarget,
+  journalRowTarget,
   storedValueTarget,
 ]
 

@@ -1,6 +1,7 @@
 import { actorKey, type ActorRows, type Body, type OwnershipRecord } from "@sojourn/core"
 import type { Database, RootDatabase } from "lmdb"
 
+import { gap, type Journal } from "./journal.ts"
 import { corrupt, decodeRecord, encodeValue } from "./stored-value.ts"
 
 /**
@@ -11,7 +12,7 @@ import { corrupt, decodeRecord, encodeValue } from "./stored-value.ts"
  * | kinds     | first letter of the record's kind, actor | one byte: the index behind `list({ k })` |
  * | snapshots | actor                              | the snapshot's revision (8 bytes, big-endian), then its bytes; with the highest bit set: it lies in `staged` |
  * | staged    | actor                              | a snapshot that came ahead of its grant: revision, then its bytes |
- * | journal   | actor, a zero byte, revision (8 bytes, big-endian) | the entry's bytes |
+ * | journal   | a number (8 bytes, big-endian), higher for each row | entries of one or several actors (`journal-row.ts`) |
  * | due       | when the next alarm is due (8 bytes, big-endian), actor | one byte: the index behind `due` |
  * | meta      | `store`, `watermark`, `peer:` POP, `forgotten:` POP | settings (`stored-value.ts`) |
  */
@@ -30,7 +31,7 @@ export type Table = Database<Uint8Array, Uint8Array>
 
 export const tableNames = ["records", "kinds", "snapshots", "journal", "staged", "due", "meta"] as const
 
-const revisionBytes = 8
+export const revisionBytes = 8
 export const dueBytes = 8
 const present = Uint8Array.of(1)
 /** In a snapshot's revision: it is the staged one, so an install writes no byte of it. */
@@ -62,17 +63,9 @@ export function after(key: Uint8Array): Buffer {
   return Buffer.concat([key, Uint8Array.of(0)])
 }
 
-function revision(bytes: Buffer, at: number): number {
-  return Number(bytes.readBigUInt64BE(at))
-}
-
 /** Of a snapshot's row. */
-function revisionOf(row: Uint8Array): number {
+export function revisionOf(row: Uint8Array): number {
   return Number(new DataView(row.buffer, row.byteOffset).getBigUint64(0))
-}
-
-function plain(bytes: Uint8Array): Uint8Array {
-  return new Uint8Array(bytes)
 }
 
 function row(snapshot: Uint8Array, at: number): Buffer {
@@ -87,55 +80,76 @@ export function dueOf(record: OwnershipRecord | undefined): number | undefined {
   return record?.k === "OWNED" ? record.due : undefined
 }
 
+/** So many records are remembered. */
+const writtenMax = 4_096
+
+/** Records as they were written last, with their bytes: where the disk has the very same, they need not be decoded. It says nothing else. */
+export class WrittenRecords {
+  readonly #records = new Map<string, { readonly bytes: Buffer; readonly record: OwnershipRecord }>()
+
+  find(actor: string, bytes: Uint8Array): OwnershipRecord | undefined {
+    const known = this.#records.get(actor)
+    return known?.bytes.equals(bytes) ? known.record : undefined
+  }
+
+  add(actor: string, bytes: Buffer, record: OwnershipRecord): void {
+    // Whoever writes often is here again at once.
+    if (this.#records.size >= writtenMax && !this.#records.has(actor)) this.#records.clear()
+    this.#records.set(actor, { bytes, record })
+  }
+}
+
+/** What the rows of all actors of a store share. */
+export interface RowsParts {
+  readonly tables: Tables
+  readonly journal: Journal
+  readonly written: WrittenRecords
+}
+
 /** One actor inside one step. Reads outside a write transaction see the last durable state; inside, also the step's own writes. */
 export class LmdbRows implements ActorRows {
   readonly #tables: Tables
+  readonly #journal: Journal
+  readonly #written: WrittenRecords
   readonly #actor: string
   readonly #key: Uint8Array
   /** Once read: a step reads the record several times. */
   #record: { readonly value: OwnershipRecord | undefined } | undefined
   wrote = false
 
-  constructor(tables: Tables, actor: string, key = actorKey(actor)) {
+  constructor({ tables, journal, written }: RowsParts, actor: string) {
     this.#tables = tables
+    this.#journal = journal
+    this.#written = written
     this.#actor = actor
-    this.#key = key
+    this.#key = actorKey(actor)
   }
 
   record(): OwnershipRecord | undefined {
     if (this.#record === undefined) {
       const bytes = this.#tables.records.get(this.#key)
-      this.#record = { value: bytes === undefined ? undefined : decodeRecord(this.#key, bytes, this.#actor) }
+      this.#record = {
+        value: bytes && (this.#written.find(this.#actor, bytes) ?? decodeRecord(this.#key, bytes, this.#actor)),
+      }
     }
     return this.#record.value
   }
 
   body(ahead?: number): Body {
-    const entries: Uint8Array[] = []
-    let first: number | undefined
-    let expected: number | undefined
-    for (const { key, value } of this.#tables.journal.getRange(this.#journal())) {
-      const at = revision(key as Buffer, key.length - revisionBytes)
-      first ??= at
-      if (expected !== undefined && at !== expected + 1) this.#gap(expected + 1, at)
-      expected = at
-      entries.push(plain(value))
-    }
     const record = this.record()
     const end = record === undefined || record.k === "PTR" ? undefined : record.v
-    if (expected !== undefined && expected !== end) this.#gap(expected + 1, end)
-    const from = first === undefined ? end : first - 1
+    const { from, entries } = this.#journal.entries(this.#actor) ?? { from: end, entries: [] }
+    if (entries.length > 0 && (from ?? 0) + entries.length !== end)
+      throw gap(this.#actor, (from ?? 0) + entries.length + 1, end)
     if (ahead !== undefined && ahead === from) return { snapshot: undefined, entries }
     const stored = this.#snapshot()
-    if (stored !== undefined && stored.revision !== from) this.#gap(stored.revision + 1, first ?? end)
+    if (stored !== undefined && stored.revision !== from) throw gap(this.#actor, stored.revision + 1, end)
     return { snapshot: stored?.bytes, entries }
   }
 
   snapshotRevision(): number {
-    const stored = this.#snapshot()
-    if (stored !== undefined) return stored.revision
-    for (const key of this.#tables.journal.getKeys({ ...this.#journal(), limit: 1 }))
-      return revision(key as Buffer, key.length - revisionBytes) - 1
+    const from = this.#journal.from(this.#actor) ?? this.#snapshot()?.revision
+    if (from !== undefined) return from
     const record = this.record()
     return record === undefined || record.k === "PTR" ? 0 : record.v
   }
@@ -145,7 +159,9 @@ export class LmdbRows implements ActorRows {
     const { records, kinds } = this.#tables
     const held = this.record()
     const before = held?.k
-    void records.put(this.#key, encodeValue(this.#key, record))
+    const bytes = encodeValue(this.#key, record)
+    void records.put(this.#key, bytes)
+    this.#written.add(this.#actor, bytes, record)
     this.#record = { value: record }
     this.#index(dueOf(held), dueOf(record))
     if (before === record.k) return
@@ -169,13 +185,12 @@ export class LmdbRows implements ActorRows {
 
   append(after: number, entries: readonly Uint8Array[]): void {
     this.wrote = true
-    let at = after
-    for (const entry of entries) void this.#tables.journal.put(this.#journalKey(++at), entry)
+    this.#journal.append(this.#actor, this.#key, after, entries)
   }
 
   putSnapshot(snapshot: Uint8Array, upTo: number): void {
     this.#storeSnapshot(snapshot, upTo)
-    this.#removeEntries(upTo)
+    this.#journal.remove(this.#actor, upTo)
   }
 
   refuses(pop: string): boolean {
@@ -186,7 +201,7 @@ export class LmdbRows implements ActorRows {
     this.wrote = true
     void this.#tables.snapshots.remove(this.#key)
     this.#dropStaged()
-    this.#removeEntries(Number.MAX_SAFE_INTEGER)
+    this.#journal.remove(this.#actor, Number.MAX_SAFE_INTEGER)
   }
 
   stagedRevision(): number | undefined {
@@ -202,7 +217,7 @@ export class LmdbRows implements ActorRows {
 
   adoptStaged(entries: readonly Uint8Array[], v: number): void {
     this.wrote = true
-    this.#removeEntries(Number.MAX_SAFE_INTEGER)
+    this.#journal.remove(this.#actor, Number.MAX_SAFE_INTEGER)
     const from = v - entries.length
     const bytes = Buffer.allocUnsafe(revisionBytes)
     bytes.writeBigUInt64BE(BigInt(from) | adopted, 0)
@@ -232,29 +247,5 @@ export class LmdbRows implements ActorRows {
     this.wrote = true
     void this.#tables.snapshots.put(this.#key, row(snapshot, at))
     this.#dropStaged()
-  }
-
-  /** Keys first: a cursor does not outlive a write below it. */
-  #removeEntries(upTo: number): void {
-    const { journal } = this.#tables
-    const keys = [...journal.getKeys({ start: this.#journalKey(0), end: this.#journalKey(upTo + 1) })]
-    for (const key of keys) void journal.remove(key)
-  }
-
-  #journal(): { start: Buffer; end: Buffer } {
-    return { start: this.#journalKey(0), end: this.#journalKey(Number.MAX_SAFE_INTEGER) }
-  }
-
-  #journalKey(at: number): Buffer {
-    const key = Buffer.alloc(this.#key.length + 1 + revisionBytes)
-    key.set(this.#key)
-    const end = this.#key.length + 1
-    key.writeUInt32BE(Math.floor(at / 2 ** 32), end)
-    key.writeUInt32BE(at % 2 ** 32, end + 4)
-    return key
-  }
-
-  #gap(expected: number, found: number | undefined): never {
-    throw corrupt(`the journal of ${this.#actor}`, `has ${found ?? "nothing"} where revision ${expected} belongs`)
   }
 }

@@ -18,10 +18,17 @@ interface Fixture {
   write(key: string, thenThrows?: boolean, rows?: number): Promise<string>
   /** Writes of each batch whose flush ended. */
   readonly flushed: number[]
+  /** What each batch that failed was said to have come to. */
+  readonly failed: string[]
   has(key: string): boolean
 }
 
-function fixture(t: TestContext, gate: FlushGate = (flush) => flush(), room = () => Infinity): Fixture {
+function fixture(
+  t: TestContext,
+  gate: FlushGate = (flush) => flush(),
+  room = () => Infinity,
+  begin = (): void => undefined,
+): Fixture {
   const folder = mkdtempSync(join(tmpdir(), "sojourn-lmdb-"))
   const root: Root = open(folder, {
     noSubdir: false,
@@ -35,19 +42,23 @@ function fixture(t: TestContext, gate: FlushGate = (flush) => flush(), room = ()
     rmSync(folder, { recursive: true })
   })
   const flushed: number[] = []
+  const failed: string[] = []
   const commits = new GroupCommit({
     root,
     gate,
     commitMsMax: 10_000,
     queueBytesMax: 1_000_000,
     room,
+    begin: () => begin(),
     seal: () => undefined,
     flushed: (writes) => flushed.push(writes),
+    failed: (outcome) => failed.push(outcome),
   })
   return {
     commits,
     root,
     flushed,
+    failed,
     has: (key) => root.get(Buffer.from(key)) !== undefined,
     write(key, thenThrows = false, rows = 1) {
       let wrote = false
@@ -77,8 +88,9 @@ void describe("group commit", () => {
   })
 
   test("an operation that throws after a write takes the whole batch back: nothing of it is there, and it is said", async (t) => {
-    const { write, flushed, has } = fixture(t)
+    const { write, flushed, failed, has } = fixture(t)
     const settled = await codesOf([write("a"), write("b", true), write("c")])
+    assert.deepEqual(failed, ["rolled-back"])
     assert.deepEqual(settled, ["STORE_UNAVAILABLE", "STORE_UNAVAILABLE", "STORE_UNAVAILABLE"])
     assert.deepEqual([has("a"), has("b"), has("c"), flushed], [false, false, false, []])
     assert.equal(await write("d"), "d")
@@ -89,8 +101,9 @@ void describe("group commit", () => {
     let gate: FlushGate = () => {
       throw new Error("a wrong gate")
     }
-    const { write, has } = fixture(t, (flush) => gate(flush))
+    const { write, failed, has } = fixture(t, (flush) => gate(flush))
     assert.deepEqual(await codesOf([write("a")]), ["UNKNOWN_OUTCOME"])
+    assert.deepEqual(failed, ["unknown"])
     gate = async () => undefined
     assert.deepEqual(await codesOf([write("a")]), ["UNKNOWN_OUTCOME"])
     assert.equal(has("a"), false)
@@ -112,6 +125,31 @@ void describe("group commit", () => {
     await late.promise
     assert.equal(await written, "b")
     gate = (flush) => flush()
+    assert.equal(await write("a"), "a")
+  })
+
+  test("C6 a gate that gives up on a flush that is under way: the outcome is unknown until it has ended, which is said again", async (t) => {
+    let gate: FlushGate = (flush) => {
+      flushing = flush()
+      return Promise.reject(new Error("given up"))
+    }
+    let flushing = Promise.resolve()
+    const { write, failed } = fixture(t, (flush) => gate(flush))
+    assert.deepEqual(await codesOf([write("a")]), ["UNKNOWN_OUTCOME"])
+    await flushing
+    assert.deepEqual(failed, ["unknown", "unknown"])
+    gate = (flush) => flush()
+    assert.equal(await write("b"), "b")
+  })
+
+  test("C37 where its beginning fails, nothing of a batch is executed, and the next one begins again", async (t) => {
+    let damaged = true
+    const { write, failed, has } = fixture(t, undefined, undefined, () => {
+      if (damaged) throw new Error("cannot be read")
+    })
+    assert.deepEqual(await codesOf([write("a"), write("b")]), ["STORE_UNAVAILABLE", "STORE_UNAVAILABLE"])
+    assert.deepEqual([has("a"), failed], [false, ["rolled-back"]])
+    damaged = false
     assert.equal(await write("a"), "a")
   })
 

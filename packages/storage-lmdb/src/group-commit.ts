@@ -24,10 +24,14 @@ export interface GroupCommitOptions {
   readonly queueBytesMax: number
   /** Bytes that the disk has left for this process; Infinity: not known. */
   readonly room: () => number
+  /** Runs at the beginning of each transaction, inside it. */
+  readonly begin: () => void
   /** Runs at the end of a transaction in which `writes` operations wrote, inside it. */
   readonly seal: (writes: number) => void
   /** Runs once the flush of those has ended, before any of their promises settles. */
   readonly flushed: (writes: number) => void
+  /** Runs where a batch has failed: it was rolled back, or nobody knows (`UNKNOWN_OUTCOME`). */
+  readonly failed: (outcome: "rolled-back" | "unknown") => void
 }
 
 /** Wraps every flush: holds it back, delays or fails it. Calling `flush` commits and flushes a batch. */
@@ -212,13 +216,21 @@ export class GroupCommit {
 
   async #flush(run: () => void): Promise<void> {
     const { gate, root } = this.#o
+    let givenUp = false
     try {
       await gate(async () => {
-        // A child transaction, because only that can be rolled back once a write of it was made.
-        await root.childTransaction(run)
+        try {
+          // A child transaction, because only that can be rolled back once a write of it was made.
+          await root.childTransaction(run)
+        } finally {
+          // What came of it is known only now.
+          if (givenUp) this.#o.failed("unknown")
+        }
         root.resetReadTxn()
       })
     } catch (error) {
+      givenUp = true
+      this.#o.failed(error instanceof Aborted ? "rolled-back" : "unknown")
       throw await unknownUnlessAborted(error)
     }
   }
@@ -226,6 +238,11 @@ export class GroupCommit {
   #run(batch: readonly Operation[], outcomes: Outcome[]): number {
     const began = performance.now()
     let writes = 0
+    try {
+      this.#o.begin()
+    } catch (error) {
+      throw new Aborted(error)
+    }
     for (const operation of batch) {
       try {
         outcomes.push({ answer: operation.run() })

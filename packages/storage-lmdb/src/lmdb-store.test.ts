@@ -7,6 +7,8 @@ import { join } from "node:path"
 import { describe, test, type TestContext } from "node:test"
 
 import { lmdb, type LmdbOptions } from "./index.ts"
+import { rowKey } from "./journal-row.ts"
+import { encodeValue } from "./stored-value.ts"
 
 const a = "notebook/alice"
 const b = "notebook/bob"
@@ -65,12 +67,6 @@ async function stored(folder: string, table: Table, key: Uint8Array): Promise<Bu
   const bytes = root.openDB<Uint8Array, Uint8Array>(table, { encoding: "binary", keyEncoding: "binary" }).get(key)
   await root.close()
   return bytes && Buffer.from(bytes)
-}
-
-function journalKey(actor: string, revision: number): Buffer {
-  const at = Buffer.alloc(9)
-  at.writeBigUInt64BE(BigInt(revision), 1)
-  return Buffer.concat([Buffer.from(actor), at])
 }
 
 function allOperations(store: Store, actor: string): Promise<unknown>[] {
@@ -141,23 +137,59 @@ void describe("corrupt data in an LMDB store", () => {
     assert.equal((await store.peek(b))?.k, "OWNED")
   })
 
-  for (const [missing, revision] of [
-    ["first", 1],
-    ["middle", 2],
-    ["last", 3],
-  ] as const)
-    test(`C37 where the ${missing} journal entry is missing, the body is refused and the record left`, async (t) => {
-      const folder = folderFor(t)
-      const before = await lmdb(folder).open()
-      await written(before, a, "1", "2", "3")
-      if (revision === 1) await before.compact(a, { e: 0, f: 1 }, entry("s"), 0)
-      await before.close()
-      await tamper(folder, "journal", journalKey(a, revision), () => null)
-      const store = await opened(t, folder)
-      for (const refused of [store.load(a), store.claim(a, true), store.pull(a, true, "fra")])
-        await assert.rejects(refused, code("CORRUPT_RECORD", /revision/))
-      assert.deepEqual(await store.peek(a), { k: "OWNED", e: 0, f: 1, v: 3, h: "h3" })
-    })
+  const journalDamages: Record<string, (bytes: Buffer) => Buffer | null> = {
+    "is gone": () => null,
+    "has a bit of its head flipped": (bytes) => {
+      bytes.writeUInt8(bytes.readUInt8(12) ^ 1, 12)
+      return bytes
+    },
+    "is cut short": (bytes) => bytes.subarray(0, bytes.length - 1),
+    "is of a later format": (bytes) => {
+      bytes.writeUInt8(2, 0)
+      return bytes
+    },
+  }
+  for (const [damage, change] of Object.entries(journalDamages))
+    for (const [which, row] of [
+      ["first", 1],
+      ["middle", 2],
+      ["last", 3],
+    ] as const)
+      test(`C37 where the ${which} row of an actor's journal ${damage}, its body is refused, its record left, and others are served`, async (t) => {
+        const folder = folderFor(t)
+        const before = await lmdb(folder).open()
+        await written(before, a, "1")
+        if (row === 1) await before.compact(a, { e: 0, f: 1 }, entry("s"), 0)
+        for (const v of [1, 2])
+          await before.commit(a, { e: 0, f: 1, v }, { entries: [entry(`${v + 1}`)], h: `h${v + 1}` })
+        await written(before, b, "1", "2")
+        await before.close()
+        await tamper(folder, "journal", rowKey(row), change)
+        const damaged = await stored(folder, "journal", rowKey(row))
+        const store = await lmdb(folder).open()
+        for (const refused of [store.load(a), store.claim(a, true), store.pull(a, true, "fra")])
+          await assert.rejects(refused, code("CORRUPT_RECORD", /revision/))
+        assert.deepEqual(await store.peek(a), { k: "OWNED", e: 0, f: 1, v: 3, h: "h3" })
+        await written(store, b, "3")
+        assert.equal((await store.load(b))?.body.entries.length, 3)
+        await store.close()
+        assert.deepEqual(await stored(folder, "journal", rowKey(row)), damaged)
+      })
+
+  test("C37 a record changed on the disk is read from there, whatever was written last", async (t) => {
+    const folder = folderFor(t)
+    const before = await lmdb(folder).open()
+    await written(before, a, "1")
+    const first = await before.peek(a)
+    await before.close()
+    const bytes = (await stored(folder, "records", Buffer.from(a))) ?? assert.fail()
+    const store = await lmdb(folder).open()
+    await written(store, a, "2")
+    assert.notDeepEqual(await store.peek(a), first)
+    await store.close()
+    await tamper(folder, "records", Buffer.from(a), () => bytes)
+    assert.deepEqual(await (await opened(t, folder)).peek(a), first)
+  })
 })
 
 void describe("opening an LMDB store", () => {
@@ -217,7 +249,7 @@ void describe("opening an LMDB store", () => {
     await assert.rejects(lmdb(folder).open(), code("CORRUPT_RECORD", /another program/))
   })
 
-  test("a store of a later layout is refused, and so is one whose identity is damaged or gone", async (t) => {
+  test("a store of another layout is refused, and so is one whose identity is damaged or gone", async (t) => {
     const folder = folderFor(t)
     const store = await lmdb(folder).open()
     await written(store, a, "1")
@@ -230,6 +262,8 @@ void describe("opening an LMDB store", () => {
     await assert.rejects(lmdb(folder).open(), code("CORRUPT_RECORD", /later version/))
     await tamper(folder, "meta", key, () => Buffer.concat([good, Buffer.from(" ")]))
     await assert.rejects(lmdb(folder).open(), code("CORRUPT_RECORD", /checksum/))
+    await tamper(folder, "meta", key, () => encodeValue(key, { layout: 1, id: "x" }))
+    await assert.rejects(lmdb(folder).open(), code("CORRUPT_RECORD", /is of layout 1; this version reads layout 2/))
     await tamper(folder, "meta", key, () => null)
     await assert.rejects(lmdb(folder).open(), code("CORRUPT_RECORD", /no identity/))
   })
@@ -273,11 +307,11 @@ void describe("what an LMDB store lets go of", () => {
       }
       await store.pull(a, true, "fra")
       await store.close()
-      assert.deepEqual([await rows(folder, "snapshots"), await rows(folder, "journal")], [2, 4], "kept while granted")
+      assert.deepEqual([await rows(folder, "snapshots"), await rows(folder, "journal")], [2, 2], "kept while granted")
       const again = await lmdb(folder).open()
       await again[ends](a, "fra", 1)
       await again.close()
-      assert.deepEqual([await rows(folder, "snapshots"), await rows(folder, "journal")], [1, 2])
+      assert.deepEqual([await rows(folder, "snapshots"), await rows(folder, "journal")], [1, 1])
       assert.deepEqual([await rows(folder, "records"), await rows(folder, "kinds")], [2, 2])
     })
 })

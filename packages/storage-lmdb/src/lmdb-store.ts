@@ -25,8 +25,23 @@ import {
   type Store,
 } from "@sojourn/core"
 
-import { LmdbRows, after, dueBytes, dueKey, dueOf, forgottenKey, kindKey, type Tables } from "./actor-rows.ts"
+import {
+  LmdbRows,
+  WrittenRecords,
+  after,
+  dueBytes,
+  dueKey,
+  dueOf,
+  forgottenKey,
+  isAdopted,
+  kindKey,
+  revisionBytes,
+  revisionOf,
+  type RowsParts,
+  type Tables,
+} from "./actor-rows.ts"
 import { GroupCommit, type FlushGate } from "./group-commit.ts"
+import { Journal } from "./journal.ts"
 import { decodeRecord, decodeValue, encodeValue } from "./stored-value.ts"
 
 /**
@@ -74,6 +89,8 @@ export class LmdbStore implements Store {
   readonly id: string
   readonly durability = "flushed"
   readonly #tables: Tables
+  readonly #journal: Journal
+  readonly #rows: RowsParts
   readonly #commits: GroupCommit
   readonly #parts: LmdbStoreParts
   /** The last flushed one. */
@@ -86,19 +103,29 @@ export class LmdbStore implements Store {
     this.#tables = parts.tables
     this.#parts = parts
     this.#watermark = this.#storedWatermark()
+    this.#journal = journalOf(parts.tables)
+    this.#journal.ready()
+    this.#rows = { tables: parts.tables, journal: this.#journal, written: new WrittenRecords() }
     this.#commits = new GroupCommit({
       root: parts.tables.root,
       gate: parts.gate,
       commitMsMax: parts.commitMsMax,
       queueBytesMax: parts.queueBytesMax,
       room: parts.room,
+      begin: () => this.#journal.ready(),
       seal: (writes) => {
+        this.#journal.seal()
         // From the disk, not from memory: a commit of unknown outcome may have been applied.
         this.#sealed = this.#storedWatermark() + writes
         this.#put(metaKeys.watermark, this.#sealed)
       },
       flushed: (writes) => {
+        this.#journal.kept()
         if (writes > 0) this.#watermark = this.#sealed
+      },
+      failed: (outcome) => {
+        if (outcome === "unknown") this.#journal.lost()
+        else this.#journal.undo()
       },
     })
   }
@@ -243,7 +270,7 @@ export class LmdbStore implements Store {
   }
 
   async #write<T>(actor: string, bytes: number, step: (rows: LmdbRows) => T, entries = 0): Promise<T> {
-    const rows = new LmdbRows(this.#tables, actor)
+    const rows = new LmdbRows(this.#rows, actor)
     return this.#commits.submit(
       actor,
       bytes,
@@ -254,16 +281,16 @@ export class LmdbStore implements Store {
   }
 
   async #read<T>(actor: string, step: (rows: LmdbRows) => T): Promise<T> {
-    const rows = new LmdbRows(this.#tables, actor)
+    const rows = new LmdbRows(this.#rows, actor)
     return this.#settled(actor, () => step(rows))
   }
 
   /** Reads at once where nothing is under way for the actor (for any: undefined), else behind it. */
   #settled<T>(actor: string | undefined, read: () => T): T | Promise<T> {
     this.#commits.assertServing()
-    return this.#commits.busy(actor)
-      ? this.#commits.submit(actor ?? "", 0, read, () => false, { writes: false })
-      : read()
+    if (this.#commits.busy(actor)) return this.#commits.submit(actor ?? "", 0, read, () => false, { writes: false })
+    this.#journal.ready()
+    return read()
   }
 
   #page({ after: last, limit, k }: Parameters<Store["list"]>[0]): Listed[] {
@@ -318,6 +345,23 @@ export class LmdbStore implements Store {
   #put(key: Buffer, value: unknown): void {
     void this.#tables.meta.put(key, encodeValue(key, value))
   }
+}
+
+function journalOf({ journal, records, snapshots, staged }: Tables): Journal {
+  return new Journal({
+    table: journal,
+    record(actor) {
+      const key = Buffer.from(actor)
+      const value = records.get(key)
+      return value && readable(key, value, actor)
+    },
+    snapshotRevision(actor) {
+      const key = Buffer.from(actor)
+      const own = snapshots.get(key)
+      const stored = isAdopted(own) ? staged.get(key) : own
+      return stored === undefined || stored.length < revisionBytes ? undefined : revisionOf(stored)
+    },
+  })
 }
 
 /** A corrupt record is left out of lists, so that one actor's damage stops neither a start nor a tool. */

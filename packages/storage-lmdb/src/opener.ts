@@ -32,7 +32,7 @@ export interface LmdbOptions {
 }
 
 /** Layout of the databases and values as a whole. */
-const layoutVersion = 1
+const layoutVersion = 2
 const dataFile = "data.mdb"
 const littleEndian = endianness() === "LE"
 /** What may lie in a folder that is to become a store. */
