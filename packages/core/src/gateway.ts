@@ -16,6 +16,7 @@ import { Channel } from "./channel.ts"
 import type { Host } from "./host.ts"
 import type { Limits } from "./limits.ts"
 import { isServer, type Principal } from "./mesh-messages.ts"
+import type { OutTexts } from "./out-texts.ts"
 import type { Clock, EventSink, Pipe, PipeReader, Undo } from "./ports.ts"
 import type { SessionIds } from "./session-ids.ts"
 import type { Tickets } from "./tickets.ts"
@@ -47,6 +48,8 @@ export interface GatewayOptions {
   readonly node: string
   readonly host: Host
   readonly admission: Admission
+  /** Of all connections. */
+  readonly texts: OutTexts
   readonly clock: Clock
   readonly limits: Limits
   readonly events: EventSink
@@ -233,7 +236,7 @@ class Connection implements PipeReader<string> {
       this.close("SLOW_READER")
       return
     }
-    this.#pipe.send(JSON.stringify(frame))
+    this.#pipe.send(this.#o.texts.text(frame))
   }
 
   #frame(frame: ClientFrame): void {
