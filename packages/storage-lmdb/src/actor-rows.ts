@@ -80,47 +80,25 @@ export function dueOf(record: OwnershipRecord | undefined): number | undefined {
   return record?.k === "OWNED" ? record.due : undefined
 }
 
-/** So many records are remembered. */
-const writtenMax = 4_096
-
-/** Records as they were written last, with their bytes: where the disk has the very same, they need not be decoded. It says nothing else. */
-export class WrittenRecords {
-  readonly #records = new Map<string, { readonly bytes: Buffer; readonly record: OwnershipRecord }>()
-
-  find(actor: string, bytes: Uint8Array): OwnershipRecord | undefined {
-    const known = this.#records.get(actor)
-    return known?.bytes.equals(bytes) ? known.record : undefined
-  }
-
-  add(actor: string, bytes: Buffer, record: OwnershipRecord): void {
-    // Whoever writes often is here again at once.
-    if (this.#records.size >= writtenMax && !this.#records.has(actor)) this.#records.clear()
-    this.#records.set(actor, { bytes, record })
-  }
-}
-
 /** What the rows of all actors of a store share. */
 export interface RowsParts {
   readonly tables: Tables
   readonly journal: Journal
-  readonly written: WrittenRecords
 }
 
 /** One actor inside one step. Reads outside a write transaction see the last durable state; inside, also the step's own writes. */
 export class LmdbRows implements ActorRows {
   readonly #tables: Tables
   readonly #journal: Journal
-  readonly #written: WrittenRecords
   readonly #actor: string
   readonly #key: Uint8Array
   /** Once read: a step reads the record several times. */
   #record: { readonly value: OwnershipRecord | undefined } | undefined
   wrote = false
 
-  constructor({ tables, journal, written }: RowsParts, actor: string) {
+  constructor({ tables, journal }: RowsParts, actor: string) {
     this.#tables = tables
     this.#journal = journal
-    this.#written = written
     this.#actor = actor
     this.#key = actorKey(actor)
   }
@@ -129,7 +107,7 @@ export class LmdbRows implements ActorRows {
     if (this.#record === undefined) {
       const bytes = this.#tables.records.get(this.#key)
       this.#record = {
-        value: bytes && (this.#written.find(this.#actor, bytes) ?? decodeRecord(this.#key, bytes, this.#actor)),
+        value: bytes && (this.#journal.written(this.#actor, bytes) ?? decodeRecord(this.#key, bytes, this.#actor)),
       }
     }
     return this.#record.value
@@ -161,7 +139,7 @@ export class LmdbRows implements ActorRows {
     const before = held?.k
     const bytes = encodeValue(this.#key, record)
     void records.put(this.#key, bytes)
-    this.#written.add(this.#actor, bytes, record)
+    this.#journal.wrote(this.#actor, bytes, record)
     this.#record = { value: record }
     this.#index(dueOf(held), dueOf(record))
     if (before === record.k) return

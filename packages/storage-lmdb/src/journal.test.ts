@@ -253,6 +253,25 @@ void describe("the journal of an LMDB store", () => {
     })
   })
 
+  test("a record is known by the bytes that were written last, and only while its actor has entries", async (t) => {
+    const at = new Fixture(t)
+    const record: OwnershipRecord = { k: "OWNED", e: 1, f: 1, v: 1, h: "" }
+    const [bytes, others] = [Buffer.from([0, 255, 128]), Buffer.from([0, 255, 127])]
+    at.journal.wrote("a", bytes, record)
+    assert.equal(at.journal.written("a", bytes), undefined)
+    await at.transaction(() => {
+      at.append("a", "1")
+      at.journal.wrote("a", bytes, record)
+    })
+    assert.equal(at.journal.written("a", Buffer.from(bytes)), record)
+    assert.equal(at.journal.written("a", others), undefined, "the disk has another one, after a rollback")
+    assert.equal(at.journal.written("b", bytes), undefined)
+    await at.transaction(() => {
+      at.compact("a", 1)
+    })
+    assert.equal(at.journal.written("a", bytes), undefined)
+  })
+
   for (const seed of [1, 2, 3, 4, 5, 6])
     test(`C6, C29 whatever becomes of transactions, it holds what the durable ones left (seed ${seed})`, async (t) => {
       const at = new Fixture(t)

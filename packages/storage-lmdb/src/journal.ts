@@ -37,6 +37,8 @@ class Chunks {
   from: number
   /** Revision of the last entry. */
   end: number
+  /** The actor's record as it was written last, and its bytes as text: as bytes they would keep the memory that they share with others. */
+  record: { readonly text: string; readonly value: OwnershipRecord } | undefined
 
   constructor(from: number) {
     this.from = from
@@ -145,6 +147,18 @@ export class Journal {
   /** The revision before the actor's first entry; undefined: it has none. */
   from(actor: string): number | undefined {
     return this.#actors.get(actor)?.from
+  }
+
+  /** What these bytes of the actor's record mean, if they are the ones that were written last: whoever writes often need not decode each. */
+  written(actor: string, bytes: Uint8Array): OwnershipRecord | undefined {
+    const record = this.#actors.get(actor)?.record
+    return record && textOf(bytes) === record.text ? record.value : undefined
+  }
+
+  /** Remembered as long as the actor has entries here, so only while it is awake. */
+  wrote(actor: string, bytes: Uint8Array, value: OwnershipRecord): void {
+    const chunks = this.#actors.get(actor)
+    if (chunks) chunks.record = { text: textOf(bytes), value }
   }
 
   /** Adds the entries of revisions `after + 1`, `after + 2`, … */
@@ -300,6 +314,11 @@ export class Journal {
     if (chunks.head === chunks.length) this.#actors.delete(actor)
     else chunks.from = from ?? (chunks.firsts[chunks.head] as number) - 1
   }
+}
+
+/** A character for each byte. */
+function textOf(bytes: Uint8Array): string {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString("latin1")
 }
 
 export function gap(actor: string, expected: number, found: number | undefined): Error {

@@ -27,7 +27,6 @@ import {
 
 import {
   LmdbRows,
-  WrittenRecords,
   after,
   dueBytes,
   dueKey,
@@ -105,7 +104,7 @@ export class LmdbStore implements Store {
     this.#watermark = this.#storedWatermark()
     this.#journal = journalOf(parts.tables)
     this.#journal.ready()
-    this.#rows = { tables: parts.tables, journal: this.#journal, written: new WrittenRecords() }
+    this.#rows = { tables: parts.tables, journal: this.#journal }
     this.#commits = new GroupCommit({
       root: parts.tables.root,
       gate: parts.gate,
