@@ -7,8 +7,8 @@ import { join } from "node:path"
 import { describe, test, type TestContext } from "node:test"
 
 import { lmdb, type LmdbOptions } from "./index.ts"
-import { rowKey } from "./journal-row.ts"
-import { encodeValue } from "./stored-value.ts"
+import { entriesOf, readChunks, rowKey } from "./journal-row.ts"
+import { decodeValue, encodeValue } from "./stored-value.ts"
 
 const a = "notebook/alice"
 const b = "notebook/bob"
@@ -249,7 +249,7 @@ void describe("opening an LMDB store", () => {
     await assert.rejects(lmdb(folder).open(), code("CORRUPT_RECORD", /another program/))
   })
 
-  test("a store of another layout is refused, and so is one whose identity is damaged or gone", async (t) => {
+  test("a store of a later layout is refused, and so is one whose identity is damaged or gone", async (t) => {
     const folder = folderFor(t)
     const store = await lmdb(folder).open()
     await written(store, a, "1")
@@ -262,10 +262,81 @@ void describe("opening an LMDB store", () => {
     await assert.rejects(lmdb(folder).open(), code("CORRUPT_RECORD", /later version/))
     await tamper(folder, "meta", key, () => Buffer.concat([good, Buffer.from(" ")]))
     await assert.rejects(lmdb(folder).open(), code("CORRUPT_RECORD", /checksum/))
-    await tamper(folder, "meta", key, () => encodeValue(key, { layout: 1, id: "x" }))
-    await assert.rejects(lmdb(folder).open(), code("CORRUPT_RECORD", /is of layout 1; this version reads layout 2/))
+    await tamper(folder, "meta", key, () => encodeValue(key, { layout: 3, id: "x" }))
+    await assert.rejects(lmdb(folder).open(), code("CORRUPT_RECORD", /is of layout 3; this version reads layout 2/))
     await tamper(folder, "meta", key, () => null)
     await assert.rejects(lmdb(folder).open(), code("CORRUPT_RECORD", /no identity/))
+  })
+
+  /** Another hand makes it a store of layout 1, which had a row of the journal for each entry. Returns how many. */
+  async function toLayout1(folder: string, besides?: Uint8Array): Promise<number> {
+    const root = open<Uint8Array, Uint8Array>(folder, { noSubdir: false, overlappingSync: false })
+    const table = (name: string): ReturnType<typeof root.openDB<Uint8Array, Uint8Array>> =>
+      root.openDB<Uint8Array, Uint8Array>(name, { encoding: "binary", keyEncoding: "binary" })
+    const [journal, snapshots, meta] = [table("journal"), table("snapshots"), table("meta")]
+    const rows = [...journal.getRange({})].map(({ key, value }) => [Buffer.from(key), Buffer.from(value)] as const)
+    let entries = 0
+    for (const [key, row] of rows) {
+      await journal.remove(key)
+      for (const chunk of readChunks(key, row) ?? assert.fail()) {
+        const actor = Buffer.from(chunk.actor)
+        const snapshot = snapshots.get(actor)
+        // It kept nothing that a snapshot covers.
+        const from = Math.max(chunk.first, snapshot ? Number(Buffer.from(snapshot).readBigUInt64BE()) + 1 : 1)
+        for (const [i, bytes] of entriesOf(row, chunk, from, Infinity).entries()) {
+          const at = Buffer.alloc(9)
+          at.writeBigUInt64BE(BigInt(from + i), 1)
+          await journal.put(Buffer.concat([actor, at]), bytes)
+          entries++
+        }
+      }
+    }
+    if (besides) await journal.put(besides, Buffer.from("x"))
+    const key = Buffer.from("store")
+    const { id } = decodeValue(key, meta.get(key) ?? assert.fail(), "store") as { id: string }
+    await meta.put(key, encodeValue(key, { layout: 1, id }))
+    await root.close()
+    return entries
+  }
+
+  test("C71 a store of the first layout is opened with everything it holds, and is of this one from then on", async (t) => {
+    const folder = folderFor(t)
+    const before = await lmdb(folder).open()
+    const actors = [a, b, "nötebook/ål", `${a}s`]
+    for (const [i, actor] of actors.entries())
+      await written(
+        before,
+        actor,
+        ...Array.from({ length: 2 + 10 * i }, (_, n) => `${actor} ${n} ${"x".repeat(n * 40)}`),
+      )
+    await before.compact(b, { e: 0, f: 1 }, entry("snapshot"), 5)
+    await before.pull(a, true, "fra")
+    const held = await Promise.all(actors.map((actor) => before.load(actor)))
+    const { id } = before
+    await before.close()
+    assert.equal(await toLayout1(folder), 2 + 7 + 22 + 32)
+    for (const layout of [1, 2]) {
+      const store = await lmdb(folder).open()
+      assert.equal(store.id, id)
+      assert.deepEqual(await Promise.all(actors.map((actor) => store.load(actor))), held, `of layout ${layout}`)
+      await store.close()
+    }
+    const store = await opened(t, folder)
+    await written(store, b, "more")
+    assert.equal((await store.load(b))?.body.entries.length, 8)
+  })
+
+  test("C71 a store of the first layout with a key that it never had is refused and stays as it is", async (t) => {
+    const folder = folderFor(t)
+    const before = await lmdb(folder).open()
+    await written(before, a, "1", "2")
+    await before.close()
+    const strange = Buffer.from("no key")
+    await toLayout1(folder, strange)
+    for (let i = 0; i < 2; i++)
+      await assert.rejects(lmdb(folder).open(), code("CORRUPT_RECORD", /layout 1 has the key 6e6f206b6579/))
+    await tamper(folder, "journal", strange, () => null)
+    assert.equal((await (await opened(t, folder)).load(a))?.body.entries.length, 2)
   })
 
   test("C71 a record lies on disk as the first version wrote it", async (t) => {

@@ -19,6 +19,7 @@ import { dirname, join, resolve } from "node:path"
 import { isAdopted, tableNames, type Table, type Tables } from "./actor-rows.ts"
 import { isLockFile, lockFolder } from "./folder-lock.ts"
 import type { FlushGate } from "./group-commit.ts"
+import { fromLayout1 } from "./layout.ts"
 import { LmdbStore, metaKeys } from "./lmdb-store.ts"
 import { corrupt, decodeValue, encodeValue } from "./stored-value.ts"
 
@@ -192,21 +193,30 @@ function openTables(root: RootDatabase<Uint8Array, Uint8Array>, folder: string):
 }
 
 /** The store's id, which is its first write: a store without one has never acknowledged anything. */
-async function identity({ root, meta, records }: Tables, folder: string): Promise<string> {
+async function identity({ root, meta, records, journal }: Tables, folder: string): Promise<string> {
   const bytes = meta.get(metaKeys.store)
+  const put = (id: string): void => {
+    void meta.put(metaKeys.store, encodeValue(metaKeys.store, { layout: layoutVersion, id }))
+  }
   if (bytes !== undefined) {
     const { layout, id } = decodeValue(metaKeys.store, bytes, `the store in ${folder}`) as {
       layout: number
       id: string
     }
-    if (layout !== layoutVersion)
+    if (layout === 1)
+      // A child transaction, because only that can be rolled back once a write of it was made.
+      await root.childTransaction(() => {
+        fromLayout1(journal)
+        put(id)
+      })
+    else if (layout !== layoutVersion)
       throw corrupt(`the store in ${folder}`, `is of layout ${layout}; this version reads layout ${layoutVersion}`)
     return id
   }
   if (records.getKeysCount({ limit: 1 }) > 0) throw corrupt(`the store in ${folder}`, "has records and no identity")
   const id = randomUUID()
   await root.transaction(() => {
-    void meta.put(metaKeys.store, encodeValue(metaKeys.store, { layout: layoutVersion, id }))
+    put(id)
   })
   return id
 }
