@@ -13,7 +13,7 @@ import {
 import type { OwnershipRecord } from "../packages/core/src/record.ts"
 import type { Body } from "../packages/core/src/store.ts"
 import { entriesOf, readChunks, rowKey, RowWriter } from "../packages/storage-lmdb/src/journal-row.ts"
-import { decodeRecord, decodeValue, encodeValue } from "../packages/storage-lmdb/src/stored-value.ts"
+import { decodeRecord, decodeValue, encodeRecord } from "../packages/storage-lmdb/src/stored-value.ts"
 import type { Random } from "../packages/testkit/src/sim/random.ts"
 import { bentBytes, bentJson } from "./hostile.ts"
 import { assertGenuine, judged } from "./oracle.ts"
@@ -132,10 +132,11 @@ export const storedValueTarget: Target = {
     run(r, count) {
       const key = Buffer.from("note/a")
       const record = r.pick(records)
-      const bytes = encodeValue(key, record)
-      assert.deepEqual(decodeRecord(key, bytes, "note/a"), record)
+      const stored = { record, from: r.int(3), row: r.int(3) }
+      const bytes = encodeRecord(key, stored)
+      assert.deepEqual(decodeRecord(key, bytes, "note/a"), stored)
       const other = r.happens(0.5)
-      const bent = other ? bentBytes(r, bytes) : textOf(key, bentJson(r, record))
+      const bent = other ? bentBytes(r, bytes) : textOf(key, bentJson(r, { ...record, j: [stored.from, stored.row] }))
       const { outcome } = judged(["CORRUPT_RECORD"], () => decodeRecord(key, bent, "note/a"))
       judged(["CORRUPT_RECORD"], () => decodeValue(Buffer.from("note/b"), bent, "note/b"))
       count(outcome)

@@ -1,20 +1,20 @@
 import { actorKey, type ActorRows, type Body, type OwnershipRecord } from "@sojourn/core"
 import type { Database, RootDatabase } from "lmdb"
 
-import { gap, type Journal } from "./journal.ts"
-import { corrupt, decodeRecord, encodeValue } from "./stored-value.ts"
+import type { Journal } from "./journal.ts"
+import { corrupt, decodeRecord, encodeRecord, type StoredRecord } from "./stored-value.ts"
 
 /**
  * Where an actor lies in the environment. Keys are bytes, so every order is byte order; an actor's key has no zero byte.
  *
  * | database  | key                                | value |
- * | records   | actor                              | ownership record (`stored-value.ts`) |
+ * | records   | actor                              | ownership record, and where its journal begins (`stored-value.ts`) |
  * | kinds     | first letter of the record's kind, actor | one byte: the index behind `list({ k })` |
  * | snapshots | actor                              | the snapshot's revision (8 bytes, big-endian), then its bytes; with the highest bit set: it lies in `staged` |
  * | staged    | actor                              | a snapshot that came ahead of its grant: revision, then its bytes |
  * | journal   | a number (8 bytes, big-endian), higher for each row | entries of one or several actors (`journal-row.ts`) |
  * | due       | when the next alarm is due (8 bytes, big-endian), actor | one byte: the index behind `due` |
- * | meta      | `store`, `watermark`, `peer:` POP, `forgotten:` POP | settings (`stored-value.ts`) |
+ * | meta      | `store`, `watermark`, `row`, `peer:` POP, `forgotten:` POP | settings (`stored-value.ts`) |
  */
 export interface Tables {
   readonly root: RootDatabase<Uint8Array, Uint8Array>
@@ -31,7 +31,7 @@ export type Table = Database<Uint8Array, Uint8Array>
 
 export const tableNames = ["records", "kinds", "snapshots", "journal", "staged", "due", "meta"] as const
 
-export const revisionBytes = 8
+const revisionBytes = 8
 export const dueBytes = 8
 const present = Uint8Array.of(1)
 /** In a snapshot's revision: it is the staged one, so an install writes no byte of it. */
@@ -64,7 +64,7 @@ export function after(key: Uint8Array): Buffer {
 }
 
 /** Of a snapshot's row. */
-export function revisionOf(row: Uint8Array): number {
+function revisionOf(row: Uint8Array): number {
   return Number(new DataView(row.buffer, row.byteOffset).getBigUint64(0))
 }
 
@@ -93,7 +93,7 @@ export class LmdbRows implements ActorRows {
   readonly #actor: string
   readonly #key: Uint8Array
   /** Once read: a step reads the record several times. */
-  #record: { readonly value: OwnershipRecord | undefined } | undefined
+  #stored: { readonly value: StoredRecord | undefined } | undefined
   wrote = false
 
   constructor({ tables, journal }: RowsParts, actor: string) {
@@ -104,47 +104,57 @@ export class LmdbRows implements ActorRows {
   }
 
   record(): OwnershipRecord | undefined {
-    if (this.#record === undefined) {
-      const bytes = this.#tables.records.get(this.#key)
-      this.#record = {
-        value: bytes && (this.#journal.written(this.#actor, bytes) ?? decodeRecord(this.#key, bytes, this.#actor)),
-      }
-    }
-    return this.#record.value
+    return this.#read()?.record
   }
 
   body(ahead?: number): Body {
-    const record = this.record()
-    const end = record === undefined || record.k === "PTR" ? undefined : record.v
-    const { from, entries } = this.#journal.entries(this.#actor) ?? { from: end, entries: [] }
-    if (entries.length > 0 && (from ?? 0) + entries.length !== end)
-      throw gap(this.#actor, (from ?? 0) + entries.length + 1, end)
-    if (ahead !== undefined && ahead === from) return { snapshot: undefined, entries }
-    const stored = this.#snapshot()
-    if (stored !== undefined && stored.revision !== from) throw gap(this.#actor, stored.revision + 1, end)
-    return { snapshot: stored?.bytes, entries }
+    const stored = this.#read()
+    if (stored === undefined || stored.record.k === "PTR") return { snapshot: undefined, entries: [] }
+    const { record, from } = stored
+    const entries = this.#journal.entries(this.#actor, from, record.v)
+    if (ahead === from) return { snapshot: undefined, entries }
+    const snapshot = this.#snapshot()
+    if (snapshot !== undefined && snapshot.revision !== from)
+      throw corrupt(`the snapshot of ${this.#actor}`, `is of revision ${snapshot.revision} where ${from} belongs`)
+    return { snapshot: snapshot?.bytes, entries }
   }
 
   snapshotRevision(): number {
-    const from = this.#journal.from(this.#actor) ?? this.#snapshot()?.revision
-    if (from !== undefined) return from
-    const record = this.record()
-    return record === undefined || record.k === "PTR" ? 0 : record.v
+    return this.#read()?.from ?? 0
   }
 
   putRecord(record: OwnershipRecord): void {
-    this.wrote = true
-    const { records, kinds } = this.#tables
-    const held = this.record()
-    const before = held?.k
-    const bytes = encodeValue(this.#key, record)
-    void records.put(this.#key, bytes)
-    this.#journal.wrote(this.#actor, bytes, record)
-    this.#record = { value: record }
+    const { kinds } = this.#tables
+    const { from = 0, row = 0, record: held } = this.#read() ?? {}
+    this.#write({ record, from, row })
     this.#index(dueOf(held), dueOf(record))
-    if (before === record.k) return
-    if (before !== undefined) void kinds.remove(kindKey(before, this.#key))
+    if (held?.k === record.k) return
+    if (held !== undefined) void kinds.remove(kindKey(held.k, this.#key))
     void kinds.put(kindKey(record.k, this.#key), present)
+  }
+
+  #read(): StoredRecord | undefined {
+    if (this.#stored === undefined) {
+      const bytes = this.#tables.records.get(this.#key)
+      const known = bytes && this.#journal.written(this.#actor, bytes)
+      this.#stored = { value: known ?? (bytes && decodeRecord(this.#key, bytes, this.#actor)) }
+    }
+    return this.#stored.value
+  }
+
+  #write(stored: StoredRecord): void {
+    this.wrote = true
+    const bytes = encodeRecord(this.#key, stored)
+    void this.#tables.records.put(this.#key, bytes)
+    this.#journal.wrote(this.#actor, bytes, stored)
+    this.#stored = { value: stored }
+  }
+
+  /** Gives up the entries up to that revision, and lets the record say that the journal begins after `from`. */
+  #cut(upTo: number, from: number): void {
+    this.#journal.remove(this.#actor, upTo)
+    const stored = this.#read()
+    if (stored !== undefined) this.#write({ ...stored, from, row: this.#journal.row(this.#actor) })
   }
 
   #index(before: number | undefined, now: number | undefined): void {
@@ -155,8 +165,8 @@ export class LmdbRows implements ActorRows {
   }
 
   putBody(body: Body, v: number): void {
-    this.dropBody()
     const from = v - body.entries.length
+    this.#drop(from)
     if (body.snapshot !== undefined) this.#storeSnapshot(body.snapshot, from)
     this.append(from, body.entries)
   }
@@ -168,7 +178,7 @@ export class LmdbRows implements ActorRows {
 
   putSnapshot(snapshot: Uint8Array, upTo: number): void {
     this.#storeSnapshot(snapshot, upTo)
-    this.#journal.remove(this.#actor, upTo)
+    this.#cut(upTo, upTo)
   }
 
   refuses(pop: string): boolean {
@@ -176,10 +186,14 @@ export class LmdbRows implements ActorRows {
   }
 
   dropBody(): void {
+    this.#drop(0)
+  }
+
+  #drop(from: number): void {
     this.wrote = true
     void this.#tables.snapshots.remove(this.#key)
     this.#dropStaged()
-    this.#journal.remove(this.#actor, Number.MAX_SAFE_INTEGER)
+    this.#cut(Number.MAX_SAFE_INTEGER, from)
   }
 
   stagedRevision(): number | undefined {
@@ -194,9 +208,8 @@ export class LmdbRows implements ActorRows {
   }
 
   adoptStaged(entries: readonly Uint8Array[], v: number): void {
-    this.wrote = true
-    this.#journal.remove(this.#actor, Number.MAX_SAFE_INTEGER)
     const from = v - entries.length
+    this.#cut(Number.MAX_SAFE_INTEGER, from)
     const bytes = Buffer.allocUnsafe(revisionBytes)
     bytes.writeBigUInt64BE(BigInt(from) | adopted, 0)
     void this.#tables.snapshots.put(this.#key, bytes)

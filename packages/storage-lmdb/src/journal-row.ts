@@ -41,8 +41,10 @@ export function rowKey(row: number): Buffer {
   return key
 }
 
-export function rowOf(key: Uint8Array): number {
-  return Number(Buffer.from(key.buffer, key.byteOffset, key.length).readBigUInt64BE())
+/** undefined: it is no key of a row. */
+export function rowOf(key: Uint8Array): number | undefined {
+  const row = key.length === 8 ? Number(Buffer.from(key.buffer, key.byteOffset, 8).readBigUInt64BE()) : 0
+  return row >= 1 && Number.isSafeInteger(row) ? row : undefined
 }
 
 /** A row that is being filled. */

@@ -9,11 +9,13 @@ import { describe, test, type TestContext } from "node:test"
 import type { Table } from "./actor-rows.ts"
 import { entriesOf, readChunks, rowKey, RowWriter } from "./journal-row.ts"
 import { Journal } from "./journal.ts"
+import type { StoredRecord } from "./stored-value.ts"
 
-/** What an actor should have: entries of the revisions after `from`. */
+/** What an actor should have: entries of the revisions after `from`, in no row before `row`. */
 interface Kept {
   readonly here: boolean
   readonly from: number
+  readonly row?: number
   readonly entries: readonly string[]
 }
 
@@ -22,12 +24,14 @@ type Outcome = "durable" | "rolled back" | "unknown, and done" | "unknown, and n
 class Rollback extends Error {}
 
 const gone: Kept = { here: false, from: 0, entries: [] }
+const nextKey = Buffer.from("next")
 const endOf = ({ from, entries }: Kept): number => from + entries.length
 
 /** A journal in a real environment, what it should hold, and what the store would have beside it: records and snapshots. */
 class Fixture {
   readonly #root
   readonly #table: Table
+  readonly #meta: Table
   journal: Journal
   readonly actors = new Map<string, Kept>()
 
@@ -41,6 +45,7 @@ class Fixture {
       keyEncoding: "binary",
     })
     this.#table = this.#root.openDB<Uint8Array, Uint8Array>("journal", { encoding: "binary", keyEncoding: "binary" })
+    this.#meta = this.#root.openDB<Uint8Array, Uint8Array>("meta", { encoding: "binary", keyEncoding: "binary" })
     t.after(async () => {
       await this.#root.close()
       rmSync(folder, { recursive: true })
@@ -55,15 +60,17 @@ class Fixture {
   reopened(): Journal {
     this.journal = new Journal({
       table: this.#table,
-      record: (actor): OwnershipRecord => {
-        const kept = this.actors.get(actor) ?? gone
-        return kept.here ? { k: "OWNED", e: 1, f: 1, v: endOf(kept), h: "" } : { k: "PTR", e: 1, to: "fra" }
-      },
-      snapshotRevision: (actor) => {
+      stored: (actor) => {
         const kept = this.actors.get(actor)
-        // A body whose journal goes back to its beginning has none.
-        return kept?.here && kept.from > 0 ? kept.from : undefined
+        if (kept === undefined) return undefined
+        const { from, row = 0 } = kept
+        const record: OwnershipRecord = kept.here
+          ? { k: "OWNED", e: 1, f: 1, v: endOf(kept), h: "" }
+          : { k: "PTR", e: 1, to: "fra" }
+        return { record, from, row }
       },
+      next: () => Number(Buffer.from(this.#meta.get(nextKey) ?? Buffer.from("1")).toString()),
+      putNext: (row) => void this.#meta.put(nextKey, Buffer.from(String(row))),
     })
     this.journal.ready()
     return this.journal
@@ -77,19 +84,20 @@ class Fixture {
       endOf(kept),
       entries.map((text) => Buffer.from(text)),
     )
-    this.actors.set(actor, { here: true, from: kept.from, entries: [...kept.entries, ...entries] })
+    this.actors.set(actor, { ...kept, here: true, entries: [...kept.entries, ...entries] })
   }
 
   compact(actor: string, upTo: number): void {
     const kept = this.actors.get(actor) ?? gone
     this.journal.remove(actor, upTo)
-    this.actors.set(actor, { ...kept, from: upTo, entries: kept.entries.slice(upTo - kept.from) })
+    const entries = kept.entries.slice(upTo - kept.from)
+    this.actors.set(actor, { ...kept, from: upTo, row: this.journal.row(actor), entries })
   }
 
   /** Its body is given up; where it comes back, another one takes its place. */
   replace(actor: string, body: Kept): void {
     this.journal.remove(actor, Number.MAX_SAFE_INTEGER)
-    this.actors.set(actor, { ...body, entries: [] })
+    this.actors.set(actor, { ...body, row: this.journal.row(actor), entries: [] })
     if (body.entries.length > 0) this.append(actor, ...body.entries)
   }
 
@@ -114,19 +122,14 @@ class Fixture {
     else this.journal.lost()
   }
 
-  /** Without what this test does not look at. */
-  seen(actor: string): { from: number; entries: string[] } | undefined {
+  seen(actor: string): string[] {
     this.journal.ready()
-    const found = this.journal.entries(actor)
-    return found && { from: found.from, entries: found.entries.map((bytes) => Buffer.from(bytes).toString()) }
+    const kept = this.actors.get(actor) ?? gone
+    return this.journal.entries(actor, kept.from, endOf(kept)).map((bytes) => Buffer.from(bytes).toString())
   }
 
   check(said: string): void {
-    for (const [actor, kept] of this.actors) {
-      const { from, entries } = kept
-      assert.deepEqual(this.seen(actor), entries.length > 0 ? { from, entries } : undefined, `${said}: ${actor}`)
-      assert.equal(this.journal.from(actor), entries.length > 0 ? from : undefined, said)
-    }
+    for (const [actor, { entries }] of this.actors) assert.deepEqual(this.seen(actor), entries, `${said}: ${actor}`)
   }
 
   get rowsOnDisk(): number {
@@ -163,7 +166,7 @@ void describe("the journal of an LMDB store", () => {
     await at.transaction(() => {
       at.compact("b", 1)
     })
-    assert.deepEqual([at.rowsOnDisk, at.journal.rows], [0, 0])
+    assert.deepEqual([at.rowsOnDisk, at.journal.rows], [0, { live: 0, dead: 0 }])
   })
 
   test("a row ends where it is full, and an entry that is larger than a row has one of its own", async (t) => {
@@ -208,6 +211,55 @@ void describe("the journal of an LMDB store", () => {
     }
   })
 
+  test("a body that is replaced in the transaction that made it leaves nothing that is taken for the other", async (t) => {
+    const at = new Fixture(t)
+    await at.transaction(() => {
+      at.append("a", "1", "2")
+      at.replace("a", { here: true, from: 0, entries: ["other 1"] })
+      at.append("b", "1")
+    })
+    at.check("after it")
+    at.reopened()
+    at.check("opened again")
+    assert.deepEqual(at.journal.rows, { live: 1, dead: 0 })
+  })
+
+  test("of a long journal that is compacted again and again the rest is there each time", async (t) => {
+    const at = new Fixture(t)
+    for (let i = 1; i <= 300; i++) {
+      await at.transaction(() => {
+        at.append("a", `${i}`)
+        if (i % 100 === 0) at.compact("a", i - 10)
+      })
+      at.check(`after ${i}`)
+    }
+    assert.equal(at.rowsOnDisk, 10)
+  })
+
+  test("a row of which nothing is needed, found when the store is opened, is removed by the next write that is durable", async (t) => {
+    const at = new Fixture(t)
+    await at.transaction(() => {
+      at.append("a", "1")
+      at.append("b", "1")
+    })
+    await at.transaction(() => {
+      at.append("b", "2")
+    })
+    for (const [actor, kept] of at.actors)
+      at.actors.set(actor, { ...kept, row: 2, from: 1, entries: kept.entries.slice(1) })
+    assert.deepEqual(at.reopened().rows, { live: 1, dead: 1 })
+    await at.transaction(() => undefined, "rolled back")
+    assert.deepEqual([at.rowsOnDisk, at.journal.rows.dead], [2, 1])
+    // A transaction in which nobody wrote.
+    at.journal.kept()
+    assert.equal(at.journal.rows.dead, 1)
+    await at.transaction(() => {
+      at.append("a", "2")
+    })
+    assert.deepEqual([at.rowsOnDisk, at.journal.rows], [2, { live: 2, dead: 0 }])
+    at.check("after it")
+  })
+
   test("within a transaction its own entries are read, and what they replace is not", async (t) => {
     const at = new Fixture(t)
     await at.transaction(() => {
@@ -233,8 +285,8 @@ void describe("the journal of an LMDB store", () => {
     await at.table.put(rowKey(2), damaged)
     at.reopened()
     assert.throws(() => at.seen("a"), { code: "CORRUPT_RECORD", message: /has 3 where revision 2 belongs/ })
-    assert.equal(at.seen("b"), undefined, "its record says that there was one")
-    assert.deepEqual(at.seen("c"), { from: 0, entries: ["x"] })
+    assert.throws(() => at.seen("b"), { code: "CORRUPT_RECORD", message: /has nothing where revision 1 belongs/ })
+    assert.deepEqual(at.seen("c"), ["x"])
     await at.transaction(() => {
       at.append("c", "y")
     })
@@ -255,7 +307,7 @@ void describe("the journal of an LMDB store", () => {
 
   test("a record is known by the bytes that were written last, and only while its actor has entries", async (t) => {
     const at = new Fixture(t)
-    const record: OwnershipRecord = { k: "OWNED", e: 1, f: 1, v: 1, h: "" }
+    const record: StoredRecord = { record: { k: "OWNED", e: 1, f: 1, v: 1, h: "" }, from: 0, row: 0 }
     const [bytes, others] = [Buffer.from([0, 255, 128]), Buffer.from([0, 255, 127])]
     at.journal.wrote("a", bytes, record)
     assert.equal(at.journal.written("a", bytes), undefined)
@@ -263,7 +315,8 @@ void describe("the journal of an LMDB store", () => {
       at.append("a", "1")
       at.journal.wrote("a", bytes, record)
     })
-    assert.equal(at.journal.written("a", Buffer.from(bytes)), record)
+    assert.deepEqual(at.journal.written("a", Buffer.from(bytes)), record)
+    assert.ok(Object.isFrozen(at.journal.written("a", bytes)?.record), "whoever asks gets the same one")
     assert.equal(at.journal.written("a", others), undefined, "the disk has another one, after a rollback")
     assert.equal(at.journal.written("b", bytes), undefined)
     await at.transaction(() => {
@@ -305,7 +358,13 @@ void describe("the journal of an LMDB store", () => {
         await at.transaction(() => {
           for (let n = 1 + below(6); n > 0; n--) step()
         }, outcome)
-        if (below(10) === 0) at.reopened()
+        if (below(10) === 0) {
+          const { live } = at.journal.rows
+          assert.deepEqual(at.reopened().rows, {
+            live: outcome.startsWith("unknown") ? at.journal.rows.live : live,
+            dead: 0,
+          })
+        }
         at.check(`seed ${seed}, after ${i}, ${outcome}`)
       }
       assert.equal(counts.size, 4)
@@ -314,7 +373,7 @@ void describe("the journal of an LMDB store", () => {
         await at.transaction(() => {
           at.replace(actor, gone)
         })
-      assert.deepEqual([at.rowsOnDisk, at.journal.rows], [0, 0], "nothing is left behind")
+      assert.deepEqual([at.rowsOnDisk, at.journal.rows], [0, { live: 0, dead: 0 }], "nothing is left behind")
     })
 })
 

@@ -1,8 +1,6 @@
-import type { OwnershipRecord } from "@sojourn/core"
-
 import type { Table } from "./actor-rows.ts"
 import { entriesOf, readChunks, rowKey, rowOf, RowWriter, type Chunk } from "./journal-row.ts"
-import { corrupt } from "./stored-value.ts"
+import { corrupt, type StoredRecord } from "./stored-value.ts"
 
 /**
  * The journals of all actors, as one log: what a transaction appends lies in a few rows at its end, whichever actors it is of. With a place
@@ -10,21 +8,22 @@ import { corrupt } from "./stored-value.ts"
  *
  * Which rows an actor's entries are in is known in memory, since only actors that are awake have any to speak of (falling asleep compacts). It
  * is read off the rows when the store is opened. Entries that compaction or a hand-off made meaningless stay in their row until none
- * of it means anything, then the row is removed. So what a row says is true only where nothing contradicts it:
+ * of it means anything, then the row is removed.
  *
- * - A later row that has the same revision of the actor is right: an entry is appended after everything that it replaces was given up.
- * - What the snapshot covers, what is past the record's revision, and everything of an actor that is not here (PTR), means nothing.
- *
- * The record says which revision is the last one, so an entry that is missing is found, whether or not its row can be read.
+ * So a row proves nothing by itself. The actor's record, which has a checksum and is written whenever any of this changes, says which
+ * revisions the journal has (`from`, `v`) and from which row on (`row`): rows before are of what was compacted, or of a body that was
+ * given up, maybe with the same revisions. Hence an entry that is missing or cannot be read is missed by whoever needs it, and
+ * nothing else takes its place.
  *
  * What is in memory follows the transaction that runs. Where that is rolled back, so is this (`undo`); where nobody knows, it is read again.
  */
 export interface JournalParts {
   readonly table: Table
   /** undefined: there is none, or it cannot be read. */
-  record(actor: string): OwnershipRecord | undefined
-  /** Revision of the stored snapshot; undefined: there is none. */
-  snapshotRevision(actor: string): number | undefined
+  stored(actor: string): StoredRecord | undefined
+  /** The number of the next row; every row there is has a lower one. */
+  next(): number
+  putNext(row: number): void
 }
 
 /** Where an actor's entries are. */
@@ -33,17 +32,10 @@ class Chunks {
   readonly rows: number[] = []
   readonly firsts: number[] = []
   head = 0
-  /** The last revision before them: the snapshot's. */
-  from: number
   /** Revision of the last entry. */
-  end: number
+  end = 0
   /** The actor's record as it was written last, and its bytes as text: as bytes they would keep the memory that they share with others. */
-  record: { readonly text: string; readonly value: OwnershipRecord } | undefined
-
-  constructor(from: number) {
-    this.from = from
-    this.end = from
-  }
+  stored: { readonly text: string; readonly value: StoredRecord } | undefined
 
   get length(): number {
     return this.rows.length
@@ -68,7 +60,6 @@ interface Before {
   readonly chunks: Chunks
   readonly head: number
   readonly length: number
-  readonly from: number
   readonly end: number
 }
 
@@ -82,7 +73,7 @@ export class Journal {
   readonly #live = new Map<number, number>()
   #next = 1
   #writer = new RowWriter()
-  /** Rows found of which nothing means anything. */
+  /** Rows found of which nothing is needed: there are none, unless a removal was forgotten once. */
   #dead: number[] = []
   #stale = true
 
@@ -95,9 +86,9 @@ export class Journal {
     this.#parts = parts
   }
 
-  /** The rows that are known to hold something, for a test. */
-  get rows(): number {
-    return this.#live.size
+  /** Rows of which something is needed, and rows that were found though nothing of them is: for a test. */
+  get rows(): { readonly live: number; readonly dead: number } {
+    return { live: this.#live.size, dead: this.#dead.length }
   }
 
   /** Before anything else, outside of a transaction or as the first thing in one. */
@@ -120,9 +111,9 @@ export class Journal {
         this.#actors.delete(actor)
         continue
       }
-      const { chunks, head, length, from, end } = before
+      const { chunks, head, length, end } = before
       chunks.rows.length = chunks.firsts.length = length
-      Object.assign(chunks, { head, from, end })
+      Object.assign(chunks, { head, end })
       this.#actors.set(actor, chunks)
     }
     this.#next = this.#firstNew
@@ -141,24 +132,27 @@ export class Journal {
   seal(): void {
     this.#sealed = true
     this.#writeRow()
+    if (this.#next !== this.#firstNew) this.#parts.putNext(this.#next)
     for (const row of this.#dead) void this.#parts.table.remove(rowKey(row))
   }
 
-  /** The revision before the actor's first entry; undefined: it has none. */
-  from(actor: string): number | undefined {
-    return this.#actors.get(actor)?.from
+  /** The first row that has anything of the actor, now that the rest is given up; where it has nothing, the first that it may get. */
+  row(actor: string): number {
+    const chunks = this.#actors.get(actor)
+    return chunks?.rows[chunks.head] ?? this.#next
   }
 
   /** What these bytes of the actor's record mean, if they are the ones that were written last: whoever writes often need not decode each. */
-  written(actor: string, bytes: Uint8Array): OwnershipRecord | undefined {
-    const record = this.#actors.get(actor)?.record
-    return record && textOf(bytes) === record.text ? record.value : undefined
+  written(actor: string, bytes: Uint8Array): StoredRecord | undefined {
+    const stored = this.#actors.get(actor)?.stored
+    return stored && textOf(bytes) === stored.text ? stored.value : undefined
   }
 
   /** Remembered as long as the actor has entries here, so only while it is awake. */
-  wrote(actor: string, bytes: Uint8Array, value: OwnershipRecord): void {
+  wrote(actor: string, bytes: Uint8Array, value: StoredRecord): void {
     const chunks = this.#actors.get(actor)
-    if (chunks) chunks.record = { text: textOf(bytes), value }
+    // Whoever asks gets the same one each time.
+    if (chunks) chunks.stored = { text: textOf(bytes), value: { ...value, record: Object.freeze(value.record) } }
   }
 
   /** Adds the entries of revisions `after + 1`, `after + 2`, … */
@@ -173,23 +167,22 @@ export class Journal {
     if (chunks) chunks.end = at
   }
 
-  /** What the actor has, and the revision before the first; undefined: nothing. Throws CORRUPT_RECORD where one is missing or cannot be read. */
-  entries(actor: string): { readonly from: number; readonly entries: readonly Uint8Array[] } | undefined {
+  /** Those of the revisions after `from`, up to `end`. Throws CORRUPT_RECORD where one is missing or cannot be read. */
+  entries(actor: string, from: number, end: number): readonly Uint8Array[] {
     const chunks = this.#actors.get(actor)
-    if (chunks === undefined) return undefined
-    this.#settle(chunks)
     const entries: Uint8Array[] = []
-    for (let i = chunks.head; i < chunks.length; i++) {
+    if (chunks) this.#settle(chunks)
+    for (let i = chunks?.head ?? 0; chunks && i < chunks.length; i++) {
       const row = chunks.rows[i] as number
       const first = chunks.firsts[i] as number
-      const expected = chunks.from + entries.length + 1
+      const expected = from + entries.length + 1
       if (first > expected) throw gap(actor, expected, first)
       const { bytes, chunk } = this.#chunk(actor, row, first)
       entries.push(...entriesOf(bytes, chunk, expected, chunks.last(i)))
     }
-    const last = chunks.from + entries.length
-    if (last !== chunks.end) throw gap(actor, last + 1, undefined)
-    return { from: chunks.from, entries }
+    const last = from + entries.length
+    if (last !== end) throw gap(actor, last + 1, undefined)
+    return entries
   }
 
   /** Gives up those up to that revision. */
@@ -200,7 +193,6 @@ export class Journal {
     this.#remember(actor, chunks)
     while (chunks.head < chunks.length && chunks.last(chunks.head) <= upTo)
       this.#release(chunks.rows[chunks.head++] as number)
-    chunks.from = Math.max(chunks.from, Math.min(upTo, chunks.end))
     if (chunks.head === chunks.length) this.#actors.delete(actor)
   }
 
@@ -228,7 +220,7 @@ export class Journal {
   #add(actor: string, row: number, first: number): void {
     let chunks = this.#actors.get(actor)
     this.#remember(actor, chunks)
-    if (chunks === undefined) this.#actors.set(actor, (chunks = new Chunks(first - 1)))
+    if (chunks === undefined) this.#actors.set(actor, (chunks = new Chunks()))
     chunks.rows.push(row)
     chunks.firsts.push(first)
     this.#live.set(row, (this.#live.get(row) ?? 0) + 1)
@@ -249,10 +241,7 @@ export class Journal {
 
   #remember(actor: string, chunks: Chunks | undefined): void {
     if (this.#before.has(actor)) return
-    this.#before.set(
-      actor,
-      chunks && { chunks, head: chunks.head, length: chunks.length, from: chunks.from, end: chunks.end },
-    )
+    this.#before.set(actor, chunks && { chunks, head: chunks.head, length: chunks.length, end: chunks.end })
   }
 
   #forgetBefore(): void {
@@ -266,53 +255,30 @@ export class Journal {
     this.#actors.clear()
     this.#live.clear()
     this.#writer = new RowWriter()
-    this.#next = 1
-    const rows: number[] = []
+    this.#next = this.#parts.next()
+    this.#dead = []
+    const known = new Map<string, StoredRecord | undefined>()
     for (const { key, value } of this.#parts.table.getRange({})) {
       const row = rowOf(key)
-      this.#next = row + 1
-      const chunks = readChunks(key, value)
+      const chunks = row === undefined ? undefined : readChunks(key, value)
       // Left as it is: whoever's entries it has will miss them.
-      if (chunks === undefined) continue
-      rows.push(row)
-      for (const chunk of chunks) this.#found(row, chunk)
+      if (row === undefined || chunks === undefined) continue
+      for (const chunk of chunks) {
+        const { actor } = chunk
+        if (!known.has(actor)) known.set(actor, this.#parts.stored(actor))
+        // Where there is no record that can be read nobody can tell, and it stays.
+        if (row >= (known.get(actor)?.row ?? 0)) this.#found(row, chunk)
+      }
+      if (!this.#live.has(row)) this.#dead.push(row)
     }
-    for (const [actor, chunks] of this.#actors) this.#judge(actor, chunks)
-    this.#dead = rows.filter((row) => !this.#live.has(row))
     this.#forgetBefore()
     this.#stale = false
   }
 
-  /** What of the actor came before and has a revision of these was given up then. */
   #found(row: number, { actor, first, count }: Chunk): void {
-    const known = this.#actors.get(actor)
-    if (known) this.#cut(known, first)
     this.#add(actor, row, first)
-    const chunks = this.#actors.get(actor) as Chunks
-    chunks.end = first + count - 1
-  }
-
-  /** Without chunks that begin at `first` or later. */
-  #cut(chunks: Chunks, first: number): void {
-    while (chunks.length > chunks.head && (chunks.firsts.at(-1) as number) >= first) {
-      this.#drop(chunks.rows.pop() as number)
-      chunks.firsts.pop()
-    }
-  }
-
-  #judge(actor: string, chunks: Chunks): void {
-    const record = this.#parts.record(actor)
-    if (record?.k === "PTR") this.#cut(chunks, 0)
-    else if (record) {
-      this.#cut(chunks, record.v + 1)
-      chunks.end = Math.min(chunks.end, record.v)
-    }
-    const from = this.#parts.snapshotRevision(actor)
-    if (from !== undefined)
-      while (chunks.head < chunks.length && chunks.last(chunks.head) <= from)
-        this.#drop(chunks.rows[chunks.head++] as number)
-    if (chunks.head === chunks.length) this.#actors.delete(actor)
-    else chunks.from = from ?? (chunks.firsts[chunks.head] as number) - 1
+    const chunks = this.#actors.get(actor)
+    if (chunks) chunks.end = first + count - 1
   }
 }
 

@@ -1,12 +1,12 @@
-import type { Table } from "./actor-rows.ts"
+import type { Tables } from "./actor-rows.ts"
 import { rowKey, RowWriter } from "./journal-row.ts"
-import { corrupt } from "./stored-value.ts"
+import { corrupt, decodeRecord, encodeRecord, type StoredRecord } from "./stored-value.ts"
 
 /**
  * Layout 1 had a row of the journal for each entry, under the actor, a zero byte and the revision (8 bytes, big-endian). Makes it rows of
- * layout 2, inside the transaction that says so. Throws CORRUPT_RECORD where a key is none of layout 1.
+ * layout 2 and lets the records say where their journals begin, inside the transaction that says so, and returns the number of the next one. Throws CORRUPT_RECORD where a key is none of layout 1.
  */
-export function fromLayout1(journal: Table): void {
+export function fromLayout1({ journal, records }: Tables): number {
   const entries: { readonly key: Buffer; readonly entry: Uint8Array }[] = []
   for (const { key, value } of journal.getRange({})) entries.push({ key: Buffer.from(key), entry: Buffer.from(value) })
   let row = 1
@@ -18,13 +18,35 @@ export function fromLayout1(journal: Table): void {
   }
   for (const { key } of entries) void journal.remove(key)
   let actor: Buffer = Buffer.alloc(0)
+  const firsts = new Map<string, number>()
   for (const { key, entry } of entries) {
     const end = key.length - 9
     if (end < 1 || key[end] !== 0) throw corrupt("the journal", `of layout 1 has the key ${key.toString("hex")}`)
     // The same object for the same actor: that is how a chunk goes on.
     if (!actor.equals(key.subarray(0, end))) actor = key.subarray(0, end)
+    const revision = Number(key.readBigUInt64BE(end + 1))
+    if (!firsts.has(actor.toString())) firsts.set(actor.toString(), revision)
     if (!writer.fits(actor, entry)) write()
-    writer.add(actor, Number(key.readBigUInt64BE(end + 1)), entry)
+    writer.add(actor, revision, entry)
   }
   if (entries.length > 0) write()
+  const kept: (readonly [Buffer, StoredRecord])[] = []
+  for (const { key, value } of records.getRange({})) {
+    const stored = readable(key, value)
+    if (stored === undefined || stored.record.k === "PTR") continue
+    const first = firsts.get(Buffer.from(key).toString())
+    const { record } = stored
+    kept.push([Buffer.from(key), { record, from: first === undefined ? record.v : first - 1, row: 0 }])
+  }
+  for (const [key, stored] of kept) void records.put(key, encodeRecord(key, stored))
+  return row
+}
+
+/** One that is damaged stays so. */
+function readable(key: Uint8Array, bytes: Uint8Array): StoredRecord | undefined {
+  try {
+    return decodeRecord(key, bytes, Buffer.from(key).toString())
+  } catch {
+    return undefined
+  }
 }

@@ -46,12 +46,13 @@ async function written(store: Store, actor: string, ...entries: string[]): Promi
 
 type Table = "records" | "kinds" | "snapshots" | "journal" | "meta"
 
-/** Another hand in the data of a closed store: `change` may return other bytes for the value under `key`, or null to remove it. */
+/** Another hand in the data of a closed store: `change` may return other bytes for the value under `key`, or null to remove it; `besides` is put. */
 async function tamper(
   folder: string,
   table: Table,
   key: Uint8Array,
   change: (bytes: Buffer) => Buffer | null,
+  besides?: readonly [Uint8Array, Uint8Array],
 ): Promise<void> {
   const root = open<Uint8Array, Uint8Array>(folder, { noSubdir: false, overlappingSync: false })
   const db = root.openDB<Uint8Array, Uint8Array>(table, { encoding: "binary", keyEncoding: "binary" })
@@ -59,6 +60,7 @@ async function tamper(
   assert.ok(before !== undefined, `there is no such key in ${table}`)
   const after = change(Buffer.from(before))
   await (after === null ? db.remove(key) : db.put(key, after))
+  if (besides) await db.put(...besides)
   await root.close()
 }
 
@@ -123,6 +125,7 @@ void describe("corrupt data in an LMDB store", () => {
       assert.equal((await store.load(b))?.body.entries.length, 2)
       await store.close()
       assert.deepEqual(await stored(folder, "records", Buffer.from(a)), bytes)
+      assert.ok(await stored(folder, "journal", rowKey(1)), "nor is its journal touched")
     })
 
   test("C37 a record under another actor's key is corrupt there", async (t) => {
@@ -159,7 +162,6 @@ void describe("corrupt data in an LMDB store", () => {
         const folder = folderFor(t)
         const before = await lmdb(folder).open()
         await written(before, a, "1")
-        if (row === 1) await before.compact(a, { e: 0, f: 1 }, entry("s"), 0)
         for (const v of [1, 2])
           await before.commit(a, { e: 0, f: 1, v }, { entries: [entry(`${v + 1}`)], h: `h${v + 1}` })
         await written(before, b, "1", "2")
@@ -175,6 +177,86 @@ void describe("corrupt data in an LMDB store", () => {
         await store.close()
         assert.deepEqual(await stored(folder, "journal", rowKey(row)), damaged)
       })
+
+  for (const [damage, change] of Object.entries(journalDamages))
+    test(`C37 where the only row of an actor's journal ${damage}, nothing takes its place and it is not granted`, async (t) => {
+      const folder = folderFor(t)
+      const before = await lmdb(folder).open()
+      await written(before, a, "1", "2")
+      await before.close()
+      await tamper(folder, "journal", rowKey(1), change)
+      const store = await opened(t, folder)
+      for (const refused of [store.load(a), store.claim(a, true), store.pull(a, true, "fra")])
+        await assert.rejects(refused, code("CORRUPT_RECORD", /nothing where revision 1/))
+      assert.equal((await store.peek(a))?.k, "OWNED")
+    })
+
+  for (const [damage, change] of Object.entries(journalDamages))
+    test(`C29, C37 where a row of a body that began anew ${damage}, what the body before left in a row that it shared is not taken for it`, async (t) => {
+      const folder = folderFor(t)
+      const before = await lmdb(folder).open()
+      await Promise.all([before.claim(a, true), before.claim(b, true)])
+      await Promise.all([
+        before.commit(a, { e: 0, f: 1, v: 0 }, { entries: ["old 1", "old 2"].map(entry), h: "o2" }),
+        before.commit(b, { e: 0, f: 1, v: 0 }, { entries: [entry("b 1")], h: "b1" }),
+      ])
+      await before.pull(a, true, "fra")
+      await before.confirm(a, "fra", 1)
+      await before.forget("fra", { heir: "x", inherited: true })
+      await before.revive(a, { k: "PTR", e: 1 }, 5)
+      await before.claim(a, true)
+      await before.commit(a, { e: 5, f: 1, v: 0 }, { entries: ["new 1", "new 2"].map(entry), h: "n2" })
+      await before.close()
+      await tamper(folder, "journal", rowKey(2), change)
+      const store = await opened(t, folder)
+      await assert.rejects(store.load(a), code("CORRUPT_RECORD", /nothing where revision 1/))
+      assert.equal((await store.load(b))?.body.entries.length, 1)
+    })
+
+  test("C37 where the revision of a snapshot is damaged, its actor is refused and no row of the journal is given up for it", async (t) => {
+    const folder = folderFor(t)
+    const before = await lmdb(folder).open()
+    await written(before, a, "1", "2")
+    await before.compact(a, { e: 0, f: 1 }, entry("snapshot"), 2)
+    await before.commit(a, { e: 0, f: 1, v: 2 }, { entries: ["3", "4", "5", "6"].map(entry), h: "h6" })
+    await before.close()
+    await tamper(folder, "snapshots", Buffer.from(a), (bytes) => {
+      bytes.writeUInt8(bytes.readUInt8(7) ^ 4, 7)
+      return bytes
+    })
+    const store = await lmdb(folder).open()
+    await assert.rejects(store.load(a), code("CORRUPT_RECORD", /revision 6 where 2 belongs/))
+    await written(store, b, "1")
+    await store.close()
+    assert.equal(await rows(folder, "journal"), 2)
+  })
+
+  for (const [damage, key] of [
+    ["is past every other", Buffer.from([0x80, 0, 0, 0, 0, 0, 0, 5])],
+    ["is past what a number can be", Buffer.from([0, 0x40, 0, 0, 0, 0, 0, 5])],
+    ["is a number too large for a key", Buffer.from([0, 1, 0, 0, 0, 0, 0, 5])],
+    ["is short", Buffer.from([0, 0, 5])],
+  ] as const)
+    test(`C37 where the key of a journal's row ${damage}, whose entries it has is refused, and others are served and lose nothing`, async (t) => {
+      const folder = folderFor(t)
+      const actors = ["n/a", "n/b", "n/c", "n/d", "n/e"]
+      const before = await lmdb(folder).open()
+      for (const actor of actors) await written(before, actor, actor)
+      await before.close()
+      let row: Buffer | undefined
+      await tamper(folder, "journal", rowKey(5), (bytes) => {
+        row = bytes
+        return null
+      })
+      await tamper(folder, "journal", rowKey(1), (bytes) => bytes, [key, row ?? assert.fail()])
+      const store = await opened(t, folder)
+      await assert.rejects(store.load("n/e"), code("CORRUPT_RECORD"))
+      for (const actor of actors.slice(0, 4)) await written(store, actor, "more")
+      for (const actor of actors.slice(0, 4)) {
+        const entries = (await store.load(actor))?.body.entries.map((bytes) => Buffer.from(bytes).toString())
+        assert.deepEqual(entries, [actor, "more"])
+      }
+    })
 
   test("C37 a record changed on the disk is read from there, whatever was written last", async (t) => {
     const folder = folderFor(t)
@@ -310,11 +392,12 @@ void describe("opening an LMDB store", () => {
         ...Array.from({ length: 2 + 10 * i }, (_, n) => `${actor} ${n} ${"x".repeat(n * 40)}`),
       )
     await before.compact(b, { e: 0, f: 1 }, entry("snapshot"), 5)
+    await before.compact(`${a}s`, { e: 0, f: 1 }, entry("all of it"), 32)
     await before.pull(a, true, "fra")
     const held = await Promise.all(actors.map((actor) => before.load(actor)))
     const { id } = before
     await before.close()
-    assert.equal(await toLayout1(folder), 2 + 7 + 22 + 32)
+    assert.equal(await toLayout1(folder), 2 + 7 + 22)
     for (const layout of [1, 2]) {
       const store = await lmdb(folder).open()
       assert.equal(store.id, id)

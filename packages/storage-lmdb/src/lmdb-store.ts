@@ -32,16 +32,13 @@ import {
   dueKey,
   dueOf,
   forgottenKey,
-  isAdopted,
   kindKey,
-  revisionBytes,
-  revisionOf,
   type RowsParts,
   type Tables,
 } from "./actor-rows.ts"
 import { GroupCommit, type FlushGate } from "./group-commit.ts"
 import { Journal } from "./journal.ts"
-import { decodeRecord, decodeValue, encodeValue } from "./stored-value.ts"
+import { decodeRecord, decodeValue, encodeValue, type StoredRecord } from "./stored-value.ts"
 
 /**
  * The store of one POP in one LMDB environment.
@@ -81,6 +78,7 @@ export interface LmdbStoreParts {
 export const metaKeys = {
   store: Buffer.from("store"),
   watermark: Buffer.from("watermark"),
+  row: Buffer.from("row"),
   peer: (pop: string): Buffer => Buffer.from(`peer:${pop}`),
 }
 
@@ -297,7 +295,7 @@ export class LmdbStore implements Store {
     const listed: Listed[] = []
     const add = (key: Uint8Array, value: Uint8Array | undefined): boolean => {
       const actor = Buffer.from(key).toString()
-      const record = value && readable(key, value, actor)
+      const record = value && readable(key, value, actor)?.record
       if (record !== undefined) listed.push({ actor, record })
       return listed.length === limit
     }
@@ -329,7 +327,7 @@ export class LmdbStore implements Store {
       const actor = id.toString()
       const value = records.get(id)
       // The record is the truth. The index is advice: an earlier version of this code may have written the record and not the index.
-      if (value === undefined || dueOf(readable(id, value, actor)) !== at) continue
+      if (value === undefined || dueOf(readable(id, value, actor)?.record) !== at) continue
       found.push({ actor, due: at })
       if (found.length === limit) break
     }
@@ -346,25 +344,27 @@ export class LmdbStore implements Store {
   }
 }
 
-function journalOf({ journal, records, snapshots, staged }: Tables): Journal {
+function journalOf({ journal, records, meta }: Tables): Journal {
+  const key = metaKeys.row
   return new Journal({
     table: journal,
-    record(actor) {
-      const key = Buffer.from(actor)
-      const value = records.get(key)
-      return value && readable(key, value, actor)
+    stored(actor) {
+      const id = Buffer.from(actor)
+      const value = records.get(id)
+      return value && readable(id, value, actor)
     },
-    snapshotRevision(actor) {
-      const key = Buffer.from(actor)
-      const own = snapshots.get(key)
-      const stored = isAdopted(own) ? staged.get(key) : own
-      return stored === undefined || stored.length < revisionBytes ? undefined : revisionOf(stored)
+    next() {
+      const bytes = meta.get(key)
+      return bytes === undefined ? 1 : (decodeValue(key, bytes, "the store's number of journal rows") as number)
+    },
+    putNext(row) {
+      void meta.put(key, encodeValue(key, row))
     },
   })
 }
 
 /** A corrupt record is left out of lists, so that one actor's damage stops neither a start nor a tool. */
-function readable(key: Uint8Array, value: Uint8Array, actor: string): OwnershipRecord | undefined {
+function readable(key: Uint8Array, value: Uint8Array, actor: string): StoredRecord | undefined {
   try {
     return decodeRecord(key, value, actor)
   } catch {

@@ -193,7 +193,8 @@ function openTables(root: RootDatabase<Uint8Array, Uint8Array>, folder: string):
 }
 
 /** The store's id, which is its first write: a store without one has never acknowledged anything. */
-async function identity({ root, meta, records, journal }: Tables, folder: string): Promise<string> {
+async function identity(tables: Tables, folder: string): Promise<string> {
+  const { root, meta, records } = tables
   const bytes = meta.get(metaKeys.store)
   const put = (id: string): void => {
     void meta.put(metaKeys.store, encodeValue(metaKeys.store, { layout: layoutVersion, id }))
@@ -206,7 +207,7 @@ async function identity({ root, meta, records, journal }: Tables, folder: string
     if (layout === 1)
       // A child transaction, because only that can be rolled back once a write of it was made.
       await root.childTransaction(() => {
-        fromLayout1(journal)
+        void meta.put(metaKeys.row, encodeValue(metaKeys.row, fromLayout1(tables)))
         put(id)
       })
     else if (layout !== layoutVersion)

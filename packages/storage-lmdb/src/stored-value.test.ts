@@ -3,7 +3,7 @@ import { describe, test } from "node:test"
 import type { OwnershipRecord } from "@sojourn/core"
 import fc from "fast-check"
 import { crc32 } from "node:zlib"
-import { decodeRecord, decodeValue, encodeValue } from "./stored-value.ts"
+import { decodeRecord, decodeValue, encodeRecord, encodeValue } from "./stored-value.ts"
 
 const key = Buffer.from("cart/alice")
 const corrupt = { code: "CORRUPT_RECORD" }
@@ -32,9 +32,12 @@ function sealed(text: string): Uint8Array {
 describe("a stored value", () => {
   test("reads back as what was written, under its own key alone", () => {
     fc.assert(
-      fc.property(record, (it) => {
-        const bytes = encodeValue(key, it)
-        assert.deepEqual(decodeRecord(key, bytes, "cart/alice"), it)
+      fc.property(record, count, count, (it, from, row) => {
+        const bytes = encodeRecord(key, { record: it, from, row })
+        assert.deepEqual(decodeRecord(key, bytes, "cart/alice"), { record: it, from, row })
+        // As the first version wrote it.
+        assert.deepEqual(decodeRecord(key, encodeValue(key, it), "cart/alice"), { record: it, from: 0, row: 0 })
+        assert.deepEqual(encodeRecord(key, { record: it, from: 0, row: 0 }), encodeValue(key, it))
         assert.throws(() => decodeRecord(Buffer.from("cart/bob"), bytes, "cart/bob"), corrupt)
       }),
     )
@@ -54,7 +57,19 @@ describe("a stored value", () => {
 
   // Found by the fuzzer: the first was a SyntaxError.
   test("whose checksum holds and whose text or form does not is CORRUPT_RECORD", () => {
-    for (const text of ["", "{", "nul", "{}", "null", "[]", '{"k":"OWNED","e":1}', '{"k":"PTR","e":"1","to":"fra"}'])
+    for (const text of [
+      "",
+      "{",
+      "nul",
+      "{}",
+      "null",
+      "[]",
+      '{"k":"OWNED","e":1}',
+      '{"k":"PTR","e":"1","to":"fra"}',
+      '{"k":"PTR","e":1,"to":"fra","j":[1]}',
+      '{"k":"PTR","e":1,"to":"fra","j":[1,-1]}',
+      '{"k":"PTR","e":1,"to":"fra","j":{"0":1,"1":1,"length":2}}',
+    ])
       assert.throws(() => decodeRecord(key, sealed(text), "cart/alice"), corrupt, text)
   })
 })

@@ -34,11 +34,29 @@ export function decodeValue(key: Uint8Array, bytes: Uint8Array, what: string): u
   }
 }
 
-export function decodeRecord(key: Uint8Array, bytes: Uint8Array, actor: string): OwnershipRecord {
+/** A record as the store keeps it: with where the actor's journal begins. */
+export interface StoredRecord {
+  readonly record: OwnershipRecord
+  /** The journal has the revisions after this one, up to the record's. */
+  readonly from: number
+  /** What rows of the journal before this one say of the actor means nothing. */
+  readonly row: number
+}
+
+/** Under `j` beside the record's own fields, unless it is the beginning. */
+export function encodeRecord(key: Uint8Array, { record, from, row }: StoredRecord): Buffer {
+  return encodeValue(key, from === 0 && row === 0 ? record : { ...record, j: [from, row] })
+}
+
+export function decodeRecord(key: Uint8Array, bytes: Uint8Array, actor: string): StoredRecord {
   const value = decodeValue(key, bytes, `the ownership record of ${actor}`)
-  // The checksum vouches that this is what `encodeValue` was given; the form is checked against a writer that was wrong.
+  // The checksum vouches that this is what `encodeRecord` was given; the form is checked against a writer that was wrong.
   if (!isRecord(value)) throw corrupt(`the ownership record of ${actor}`, "is of no known form")
-  return value
+  const { j = [0, 0], ...record } = value as OwnershipRecord & { readonly j?: unknown }
+  if (!Array.isArray(j) || j.length !== 2 || !j.every(isCount))
+    throw corrupt(`the ownership record of ${actor}`, "says of its journal what is of no known form")
+  const [from, row] = j as [number, number]
+  return { record, from, row }
 }
 
 export function corrupt(what: string, how: string): SojournError {
@@ -58,14 +76,17 @@ function checksum(key: Uint8Array, text: Uint8Array): number {
 function isRecord(value: unknown): value is OwnershipRecord {
   if (typeof value !== "object" || value === null) return false
   const { k, e, f, v, h, to, due, cuts } = value as Record<string, unknown>
-  const count = (x: unknown): boolean => Number.isSafeInteger(x) && (x as number) >= 0
   const state =
-    count(v) &&
+    isCount(v) &&
     typeof h === "string" &&
-    (due === undefined || count(due)) &&
+    (due === undefined || isCount(due)) &&
     (cuts === undefined || Array.isArray(cuts))
-  if (!count(e)) return false
-  if (k === "OWNED") return state && count(f)
+  if (!isCount(e)) return false
+  if (k === "OWNED") return state && isCount(f)
   if (k === "GRANTED") return state && typeof to === "string"
   return k === "PTR" && typeof to === "string"
+}
+
+function isCount(x: unknown): boolean {
+  return Number.isSafeInteger(x) && (x as number) >= 0
 }
