@@ -11,7 +11,7 @@ export const quickLimits: Partial<Limits> = {
   meshDialMsMin: 5,
   meshDialMsMax: 40,
   // An actor may follow its client at once, however recently another one called.
-  followQuietMs: 1,
+  followQuietMs: 0.001,
 }
 
 export const quickClient: Partial<ClientLimits> = {
