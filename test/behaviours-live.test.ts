@@ -174,7 +174,7 @@ behaviour(
       chunkStallMs: 50,
       resendMs: 5_000,
       resendMsMax: 5_000,
-      followQuietMs: 1,
+      followQuietMs: 0.001,
     },
   },
   async (world) => {

@@ -40,7 +40,7 @@ export type FlushGate = (flush: () => Promise<void>) => Promise<void>
 interface Operation {
   readonly actor: string
   readonly bytes: number
-  /** Of its work, in rows that it puts. */
+  /** Its work: one for the record, and one for each entry that it brings. */
   readonly rows: number
   /** Tells whether it wrote by `wrote()`, also if it threw. */
   readonly run: () => unknown

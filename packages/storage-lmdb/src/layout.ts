@@ -1,10 +1,11 @@
 import type { Tables } from "./actor-rows.ts"
 import { rowKey, RowWriter } from "./journal-row.ts"
-import { corrupt, decodeRecord, encodeRecord, type StoredRecord } from "./stored-value.ts"
+import { corrupt, encodeRecord, readableRecord, type StoredRecord } from "./stored-value.ts"
 
 /**
  * Layout 1 had a row of the journal for each entry, under the actor, a zero byte and the revision (8 bytes, big-endian). Makes it rows of
- * layout 2 and lets the records say where their journals begin, inside the transaction that says so, and returns the number of the next one. Throws CORRUPT_RECORD where a key is none of layout 1.
+ * layout 2, lets the records say where their journals begin, and returns the number of the next row; inside the transaction that says
+ * that it is layout 2 now. Throws CORRUPT_RECORD where a key is none of layout 1.
  */
 export function fromLayout1({ journal, records }: Tables): number {
   const entries: { readonly key: Buffer; readonly entry: Uint8Array }[] = []
@@ -32,7 +33,8 @@ export function fromLayout1({ journal, records }: Tables): number {
   if (entries.length > 0) write()
   const kept: (readonly [Buffer, StoredRecord])[] = []
   for (const { key, value } of records.getRange({})) {
-    const stored = readable(key, value)
+    // One that is damaged stays so.
+    const stored = readableRecord(key, value)
     if (stored === undefined || stored.record.k === "PTR") continue
     const first = firsts.get(Buffer.from(key).toString())
     const { record } = stored
@@ -40,13 +42,4 @@ export function fromLayout1({ journal, records }: Tables): number {
   }
   for (const [key, stored] of kept) void records.put(key, encodeRecord(key, stored))
   return row
-}
-
-/** One that is damaged stays so. */
-function readable(key: Uint8Array, bytes: Uint8Array): StoredRecord | undefined {
-  try {
-    return decodeRecord(key, bytes, Buffer.from(key).toString())
-  } catch {
-    return undefined
-  }
 }

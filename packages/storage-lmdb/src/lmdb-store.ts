@@ -38,7 +38,7 @@ import {
 } from "./actor-rows.ts"
 import { GroupCommit, type FlushGate } from "./group-commit.ts"
 import { Journal } from "./journal.ts"
-import { decodeRecord, decodeValue, encodeValue, type StoredRecord } from "./stored-value.ts"
+import { decodeValue, encodeValue, readableRecord } from "./stored-value.ts"
 
 /**
  * The store of one POP in one LMDB environment.
@@ -295,7 +295,7 @@ export class LmdbStore implements Store {
     const listed: Listed[] = []
     const add = (key: Uint8Array, value: Uint8Array | undefined): boolean => {
       const actor = Buffer.from(key).toString()
-      const record = value && readable(key, value, actor)?.record
+      const record = value && readableRecord(key, value)?.record
       if (record !== undefined) listed.push({ actor, record })
       return listed.length === limit
     }
@@ -327,7 +327,7 @@ export class LmdbStore implements Store {
       const actor = id.toString()
       const value = records.get(id)
       // The record is the truth. The index is advice: an earlier version of this code may have written the record and not the index.
-      if (value === undefined || dueOf(readable(id, value, actor)?.record) !== at) continue
+      if (value === undefined || dueOf(readableRecord(id, value)?.record) !== at) continue
       found.push({ actor, due: at })
       if (found.length === limit) break
     }
@@ -351,7 +351,7 @@ function journalOf({ journal, records, meta }: Tables): Journal {
     stored(actor) {
       const id = Buffer.from(actor)
       const value = records.get(id)
-      return value && readable(id, value, actor)
+      return value && readableRecord(id, value)
     },
     next() {
       const bytes = meta.get(key)
@@ -361,15 +361,6 @@ function journalOf({ journal, records, meta }: Tables): Journal {
       void meta.put(key, encodeValue(key, row))
     },
   })
-}
-
-/** A corrupt record is left out of lists, so that one actor's damage stops neither a start nor a tool. */
-function readable(key: Uint8Array, value: Uint8Array, actor: string): StoredRecord | undefined {
-  try {
-    return decodeRecord(key, value, actor)
-  } catch {
-    return undefined
-  }
 }
 
 function copy(bytes: Uint8Array): Uint8Array {

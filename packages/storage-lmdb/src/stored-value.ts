@@ -59,6 +59,15 @@ export function decodeRecord(key: Uint8Array, bytes: Uint8Array, actor: string):
   return { record, from, row }
 }
 
+/** undefined: it is corrupt. For what looks at many: one actor's damage stops neither a list nor a start nor a tool. */
+export function readableRecord(key: Uint8Array, bytes: Uint8Array): StoredRecord | undefined {
+  try {
+    return decodeRecord(key, bytes, Buffer.from(key).toString())
+  } catch {
+    return undefined
+  }
+}
+
 export function corrupt(what: string, how: string): SojournError {
   return new SojournError(
     "CORRUPT_RECORD",
