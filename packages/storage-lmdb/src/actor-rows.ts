@@ -2,7 +2,9 @@ import { actorKey, type ActorRows, type Body, type OwnershipRecord } from "@sojo
 import type { Database, RootDatabase } from "lmdb"
 
 import type { Journal } from "./journal.ts"
-import { corrupt, decodeRecord, encodeRecord, type StoredRecord } from "./stored-value.ts"
+import type { Records } from "./records.ts"
+import { corrupt, type StoredRecord } from "./stored-value.ts"
+import type { WriteBatch } from "./write-batch.ts"
 
 /**
  * Where an actor lies in the environment. Keys are bytes, so every order is byte order; an actor's key has no zero byte.
@@ -16,20 +18,15 @@ import { corrupt, decodeRecord, encodeRecord, type StoredRecord } from "./stored
  * | due       | when the next alarm is due (8 bytes, big-endian), actor | one byte: the index behind `due` |
  * | meta      | `store`, `watermark`, `row`, `peer:` POP, `forgotten:` POP | settings (`stored-value.ts`) |
  */
-export interface Tables {
+export interface Tables extends Readonly<Record<TableName, Table>> {
   readonly root: RootDatabase<Uint8Array, Uint8Array>
-  readonly records: Table
-  readonly kinds: Table
-  readonly snapshots: Table
-  readonly journal: Table
-  readonly staged: Table
-  readonly due: Table
-  readonly meta: Table
 }
 
 export type Table = Database<Uint8Array, Uint8Array>
 
 export const tableNames = ["records", "kinds", "snapshots", "journal", "staged", "due", "meta"] as const
+
+export type TableName = (typeof tableNames)[number]
 
 const revisionBytes = 8
 export const dueBytes = 8
@@ -82,22 +79,23 @@ export function dueOf(record: OwnershipRecord | undefined): number | undefined {
 
 /** What the rows of all actors of a store share. */
 export interface RowsParts {
-  readonly tables: Tables
+  readonly batch: WriteBatch<TableName>
+  readonly records: Records
   readonly journal: Journal
 }
 
-/** One actor inside one step. Reads outside a write transaction see the last durable state; inside, also the step's own writes. */
+/** One actor inside one step, which sees also what the steps before it in its batch wrote. */
 export class LmdbRows implements ActorRows {
-  readonly #tables: Tables
+  readonly #tables: WriteBatch<TableName>["tables"]
+  readonly #records: Records
   readonly #journal: Journal
   readonly #actor: string
   readonly #key: Uint8Array
-  /** Once read: a step reads the record several times. */
-  #stored: { readonly value: StoredRecord | undefined } | undefined
   wrote = false
 
-  constructor({ tables, journal }: RowsParts, actor: string) {
-    this.#tables = tables
+  constructor({ batch, records, journal }: RowsParts, actor: string) {
+    this.#tables = batch.tables
+    this.#records = records
     this.#journal = journal
     this.#actor = actor
     this.#key = actorKey(actor)
@@ -129,25 +127,17 @@ export class LmdbRows implements ActorRows {
     this.#write({ record, from, row })
     this.#index(dueOf(held), dueOf(record))
     if (held?.k === record.k) return
-    if (held !== undefined) void kinds.remove(kindKey(held.k, this.#key))
-    void kinds.put(kindKey(record.k, this.#key), present)
+    if (held !== undefined) kinds.remove(kindKey(held.k, this.#key))
+    kinds.put(kindKey(record.k, this.#key), present)
   }
 
   #read(): StoredRecord | undefined {
-    if (this.#stored === undefined) {
-      const bytes = this.#tables.records.get(this.#key)
-      const known = bytes && this.#journal.written(this.#actor, bytes)
-      this.#stored = { value: known ?? (bytes && decodeRecord(this.#key, bytes, this.#actor)) }
-    }
-    return this.#stored.value
+    return this.#records.get(this.#actor, this.#key)
   }
 
   #write(stored: StoredRecord): void {
     this.wrote = true
-    const bytes = encodeRecord(this.#key, stored)
-    void this.#tables.records.put(this.#key, bytes)
-    this.#journal.wrote(this.#actor, bytes, stored)
-    this.#stored = { value: stored }
+    this.#records.put(this.#actor, this.#key, stored)
   }
 
   /** Gives up the entries up to that revision, and lets the record say that the journal begins after `from`. */
@@ -160,8 +150,8 @@ export class LmdbRows implements ActorRows {
   #index(before: number | undefined, now: number | undefined): void {
     if (before === now) return
     const { due } = this.#tables
-    if (before !== undefined) void due.remove(dueKey(before, this.#key))
-    if (now !== undefined) void due.put(dueKey(now, this.#key), present)
+    if (before !== undefined) due.remove(dueKey(before, this.#key))
+    if (now !== undefined) due.put(dueKey(now, this.#key), present)
   }
 
   putBody(body: Body, v: number): void {
@@ -191,7 +181,7 @@ export class LmdbRows implements ActorRows {
 
   #drop(from: number): void {
     this.wrote = true
-    void this.#tables.snapshots.remove(this.#key)
+    this.#tables.snapshots.remove(this.#key)
     this.#dropStaged()
     this.#cut(Number.MAX_SAFE_INTEGER, from)
   }
@@ -204,7 +194,7 @@ export class LmdbRows implements ActorRows {
   putStaged(snapshot: Uint8Array | undefined, at: number): void {
     this.wrote = true
     if (snapshot === undefined) this.#dropStaged()
-    else void this.#tables.staged.put(this.#key, row(snapshot, at))
+    else this.#tables.staged.put(this.#key, row(snapshot, at))
   }
 
   adoptStaged(entries: readonly Uint8Array[], v: number): void {
@@ -212,12 +202,12 @@ export class LmdbRows implements ActorRows {
     this.#cut(Number.MAX_SAFE_INTEGER, from)
     const bytes = Buffer.allocUnsafe(revisionBytes)
     bytes.writeBigUInt64BE(BigInt(from) | adopted, 0)
-    void this.#tables.snapshots.put(this.#key, bytes)
+    this.#tables.snapshots.put(this.#key, bytes)
     this.append(from, entries)
   }
 
   #dropStaged(): void {
-    if (this.#tables.staged.doesExist(this.#key)) void this.#tables.staged.remove(this.#key)
+    if (this.#tables.staged.has(this.#key)) this.#tables.staged.remove(this.#key)
   }
 
   #snapshot(): { revision: number; bytes: Uint8Array } | undefined {
@@ -236,7 +226,7 @@ export class LmdbRows implements ActorRows {
 
   #storeSnapshot(snapshot: Uint8Array, at: number): void {
     this.wrote = true
-    void this.#tables.snapshots.put(this.#key, row(snapshot, at))
+    this.#tables.snapshots.put(this.#key, row(snapshot, at))
     this.#dropStaged()
   }
 }

@@ -6,6 +6,7 @@ import { join } from "node:path"
 import { describe, test, type TestContext } from "node:test"
 
 import { GroupCommit, type FlushGate } from "./group-commit.ts"
+import { WriteBatch } from "./write-batch.ts"
 
 type Root = RootDatabase<Uint8Array, Uint8Array>
 
@@ -13,7 +14,6 @@ const value = Buffer.from("value")
 
 interface Fixture {
   readonly commits: GroupCommit
-  readonly root: Root
   /** Submits an operation that writes `key`, then throws if told to. */
   write(key: string, thenThrows?: boolean, rows?: number): Promise<string>
   /** Writes of each batch whose flush ended. */
@@ -28,6 +28,7 @@ function fixture(
   gate: FlushGate = (flush) => flush(),
   room = () => Infinity,
   begin = (): void => undefined,
+  written = Promise.resolve(),
 ): Fixture {
   const folder = mkdtempSync(join(tmpdir(), "sojourn-lmdb-"))
   const root: Root = open(folder, {
@@ -43,20 +44,29 @@ function fixture(
   })
   const flushed: number[] = []
   const failed: string[] = []
+  const batch = new WriteBatch(root, { values: root })
   const commits = new GroupCommit({
-    root,
     gate,
     commitMsMax: 10_000,
     queueBytesMax: 1_000_000,
     room,
     begin: () => begin(),
     seal: () => undefined,
-    flushed: (writes) => flushed.push(writes),
-    failed: (outcome) => failed.push(outcome),
+    write: async () => {
+      await batch.write()
+      await written
+    },
+    flushed: (writes) => {
+      batch.clear()
+      flushed.push(writes)
+    },
+    failed: (outcome) => {
+      batch.clear()
+      failed.push(outcome)
+    },
   })
   return {
     commits,
-    root,
     flushed,
     failed,
     has: (key) => root.get(Buffer.from(key)) !== undefined,
@@ -64,7 +74,7 @@ function fixture(
       let wrote = false
       const run = (): string => {
         wrote = true
-        void root.put(Buffer.from(key), value)
+        batch.tables.values.put(Buffer.from(key), value)
         if (thenThrows) throw new Error("after the write")
         return key
       }
@@ -129,17 +139,50 @@ void describe("group commit", () => {
   })
 
   test("C6 a gate that gives up on a flush that is under way: the outcome is unknown until it has ended, which is said again", async (t) => {
-    let gate: FlushGate = (flush) => {
+    const begun = Promise.withResolvers<void>()
+    let gate: FlushGate = async (flush) => {
       flushing = flush()
-      return Promise.reject(new Error("given up"))
+      await begun.promise
+      throw new Error("given up")
     }
     let flushing = Promise.resolve()
-    const { write, failed } = fixture(t, (flush) => gate(flush))
+    const { write, failed } = fixture(t, (flush) => gate(flush), undefined, begun.resolve)
     assert.deepEqual(await codesOf([write("a")]), ["UNKNOWN_OUTCOME"])
     await flushing
     assert.deepEqual(failed, ["unknown", "unknown"])
     gate = (flush) => flush()
     assert.equal(await write("b"), "b")
+  })
+
+  test("C6 where a gate gives up on a flush that is under way, the next batch does not begin before that has ended", async (t) => {
+    const [begun, given, ended] = Array.from({ length: 3 }, () => Promise.withResolvers<void>())
+    const steps: string[] = []
+    let gives = true
+    const { write } = fixture(
+      t,
+      async (flush) => {
+        const flushing = flush()
+        if (!gives) return flushing
+        gives = false
+        await begun?.promise
+        given?.resolve()
+        throw new Error("given up")
+      },
+      undefined,
+      () => {
+        steps.push("begins")
+        begun?.resolve()
+      },
+      ended?.promise.then(() => void steps.push("ended")),
+    )
+    const first = write("a")
+    await given?.promise
+    assert.deepEqual(await codesOf([first]), ["UNKNOWN_OUTCOME"])
+    const second = write("b")
+    for (let turns = 0; turns < 50; turns++) await new Promise(setImmediate)
+    ended?.resolve()
+    assert.equal(await second, "b")
+    assert.deepEqual(steps, ["begins", "ended", "begins"])
   })
 
   test("C37 where its beginning fails, nothing of a batch is executed, and the next one begins again", async (t) => {

@@ -1,15 +1,15 @@
 import { SojournError } from "@sojourn/core"
-import type { RootDatabase } from "lmdb"
+import { setImmediate } from "node:timers/promises"
 
 /**
- * Runs operations in batches: one LMDB transaction and one flush a batch, one batch at a time, the next gathering until its transaction runs. An
- * operation's promise settles only when its batch's flush is known to have ended, whether or not the operation wrote.
+ * Runs operations in batches: one transaction and one flush a batch, one batch at a time, the next gathering meanwhile. An operation's
+ * promise settles only when its batch's flush is known to have ended, whether or not the operation wrote.
  *
  * What a failure leaves:
  * - an operation throws before its first write: it alone rejects, with that error;
- * - an operation throws after a write: the batch is aborted as a whole, STORE_UNAVAILABLE, nothing was executed;
- * - the commit or flush fails: UNKNOWN_OUTCOME for the whole batch. LMDB aborted the transaction unless the very last write, the one
- *   that publishes it, is what failed;
+ * - an operation throws after a write: the batch is given up as a whole, STORE_UNAVAILABLE, nothing was executed;
+ * - the engine refuses a write, or commit or flush fail: UNKNOWN_OUTCOME for the whole batch. LMDB aborted the transaction unless the very
+ *   last write, the one that publishes it, is what failed;
  * - the disk has hardly room for it: what would write is not begun, STORE_UNAVAILABLE, nothing was executed; reads are answered. The engine
  *   survives a full disk as any failed flush, but for one that it meets inside of a transaction (`mdb_page_spill`, with a large value): lmdb 3.5.6
  *   was seen to corrupt its heap there, which ends the process;
@@ -18,19 +18,20 @@ import type { RootDatabase } from "lmdb"
  *   WriteWorker::Write in its writer.cpp returns without an answer.)
  */
 export interface GroupCommitOptions {
-  readonly root: RootDatabase<Uint8Array, Uint8Array>
   readonly gate: FlushGate
   readonly commitMsMax: number
   readonly queueBytesMax: number
   /** Bytes that the disk has left for this process; Infinity: not known. */
   readonly room: () => number
-  /** Runs at the beginning of each transaction, inside it. */
+  /** Runs before the first operation of each batch. */
   readonly begin: () => void
-  /** Runs at the end of a transaction in which `writes` operations wrote, inside it. */
+  /** Runs after the last operation of a batch in which `writes` operations wrote. */
   readonly seal: (writes: number) => void
+  /** Commits and flushes what the batch wrote. */
+  readonly write: () => Promise<void>
   /** Runs once the flush of those has ended, before any of their promises settles. */
   readonly flushed: (writes: number) => void
-  /** Runs where a batch has failed: it was rolled back, or nobody knows (`UNKNOWN_OUTCOME`). */
+  /** Runs where a batch has failed: it was given up before it was written, or nobody knows (`UNKNOWN_OUTCOME`). */
   readonly failed: (outcome: "rolled-back" | "unknown") => void
 }
 
@@ -81,6 +82,8 @@ export class GroupCommit {
   /** Operations of each actor that have not settled. */
   readonly #pending = new Map<string, number>()
   #running: Promise<void> | undefined
+  /** Fulfils when the last write has ended, also one that its gate gave up on. */
+  #written: Promise<unknown> = Promise.resolve()
   #stalled = false
   #closed = false
 
@@ -151,7 +154,6 @@ export class GroupCommit {
   }
 
   async #drain(): Promise<void> {
-    // What is submitted in the same turn of the event loop shares the first batch.
     await Promise.resolve()
     while (this.#queue.length > 0) await this.#commit()
     this.#running = undefined
@@ -189,23 +191,23 @@ export class GroupCommit {
     return batch.filter(({ writes }) => !writes)
   }
 
-  /** What waits is taken when the transaction runs, and not when it is asked for: in between, a round of the event loop or two bring more. */
   async #commit(): Promise<void> {
     const outcomes: Outcome[] = []
     let batch: readonly Operation[] | undefined
     let writes = 0
     let over = false
-    const run = (): void => {
-      if (over) return
+    const run = (): boolean => {
+      if (over) return false
       batch = this.#fitting(this.#take())
       writes = this.#run(batch, outcomes)
+      return true
     }
     const ended = this.#flush(run).then(() => this.#o.flushed(writes))
     try {
       await this.#inTime(ended)
     } catch (error) {
       over = true
-      // Where the transaction never ran, it fails those that it would have taken.
+      // Where it never ran, it fails those that it would have taken.
       for (const operation of batch ?? this.#take()) this.#settle(operation, { error })
       return
     }
@@ -214,24 +216,30 @@ export class GroupCommit {
     else for (const [i, operation] of batch.entries()) this.#settle(operation, outcomes[i] ?? { error: neverRan() })
   }
 
-  async #flush(run: () => void): Promise<void> {
-    const { gate, root } = this.#o
+  async #flush(run: () => boolean): Promise<void> {
     let givenUp = false
+    const write = async (): Promise<void> => {
+      try {
+        await this.#o.write()
+      } finally {
+        // What came of it is known only now.
+        if (givenUp) this.#o.failed("unknown")
+      }
+    }
     try {
-      await gate(async () => {
-        try {
-          // A child transaction, because only that can be rolled back once a write of it was made.
-          await root.childTransaction(run)
-        } finally {
-          // What came of it is known only now.
-          if (givenUp) this.#o.failed("unknown")
-        }
-        root.resetReadTxn()
+      await this.#o.gate(async () => {
+        await this.#written
+        // All that this round of the event loop brings shares the batch.
+        await setImmediate()
+        if (!run()) return
+        const written = write()
+        this.#written = Promise.allSettled([written])
+        await written
       })
     } catch (error) {
       givenUp = true
       this.#o.failed(error instanceof Aborted ? "rolled-back" : "unknown")
-      throw await unknownUnlessAborted(error)
+      throw unknownUnlessAborted(error)
     }
   }
 
@@ -307,10 +315,10 @@ export class GroupCommit {
   }
 }
 
-/** The transaction was rolled back before it could be committed. */
+/** The batch was given up before it was written. */
 class Aborted extends Error {
   constructor(cause: unknown) {
-    super("the transaction was rolled back", { cause })
+    super("the batch was given up", { cause })
   }
 }
 
@@ -318,21 +326,12 @@ function neverRan(): SojournError {
   return new SojournError("UNKNOWN_OUTCOME", "the batch ended without its flush")
 }
 
-async function unknownUnlessAborted(error: unknown): Promise<SojournError> {
+function unknownUnlessAborted(error: unknown): SojournError {
   if (error instanceof Aborted)
     return new SojournError("STORE_UNAVAILABLE", `the store could not write: ${said(error.cause)}`, {
       cause: error.cause,
     })
-  const cause = await commitErrorOf(error)
-  return new SojournError("UNKNOWN_OUTCOME", `a commit to the store failed: ${said(cause)}`, { cause })
-}
-
-/** lmdb rejects with a general error whose `commitError` is a promise that is rejected with the engine's, in the same callback. */
-async function commitErrorOf(error: unknown): Promise<unknown> {
-  const inner = error instanceof Error ? (error as { commitError?: unknown }).commitError : undefined
-  if (!(inner instanceof Promise)) return error
-  const turn = new Promise<unknown>((resolve) => setImmediate(() => resolve(error)))
-  return Promise.race([inner.catch((cause: unknown) => cause), turn])
+  return new SojournError("UNKNOWN_OUTCOME", `a commit to the store failed: ${said(error)}`, { cause: error })
 }
 
 function said(error: unknown): string {

@@ -9,7 +9,7 @@ import { describe, test, type TestContext } from "node:test"
 import type { Table } from "./actor-rows.ts"
 import { entriesOf, readChunks, rowKey, RowWriter } from "./journal-row.ts"
 import { Journal } from "./journal.ts"
-import type { StoredRecord } from "./stored-value.ts"
+import { WriteBatch } from "./write-batch.ts"
 
 /** What an actor should have: entries of the revisions after `from`, in no row before `row`. */
 interface Kept {
@@ -21,8 +21,6 @@ interface Kept {
 
 type Outcome = "durable" | "rolled back" | "unknown, and done" | "unknown, and not done"
 
-class Rollback extends Error {}
-
 const gone: Kept = { here: false, from: 0, entries: [] }
 const nextKey = Buffer.from("next")
 const endOf = ({ from, entries }: Kept): number => from + entries.length
@@ -31,7 +29,7 @@ const endOf = ({ from, entries }: Kept): number => from + entries.length
 class Fixture {
   readonly #root
   readonly #table: Table
-  readonly #meta: Table
+  readonly #batch: WriteBatch<"journal" | "meta">
   journal: Journal
   readonly actors = new Map<string, Kept>()
 
@@ -45,7 +43,8 @@ class Fixture {
       keyEncoding: "binary",
     })
     this.#table = this.#root.openDB<Uint8Array, Uint8Array>("journal", { encoding: "binary", keyEncoding: "binary" })
-    this.#meta = this.#root.openDB<Uint8Array, Uint8Array>("meta", { encoding: "binary", keyEncoding: "binary" })
+    const meta = this.#root.openDB<Uint8Array, Uint8Array>("meta", { encoding: "binary", keyEncoding: "binary" })
+    this.#batch = new WriteBatch(this.#root, { journal: this.#table, meta })
     t.after(async () => {
       await this.#root.close()
       rmSync(folder, { recursive: true })
@@ -58,8 +57,9 @@ class Fixture {
   }
 
   reopened(): Journal {
+    const { journal: table, meta } = this.#batch.tables
     this.journal = new Journal({
-      table: this.#table,
+      table,
       stored: (actor) => {
         const kept = this.actors.get(actor)
         if (kept === undefined) return undefined
@@ -69,8 +69,8 @@ class Fixture {
           : { k: "PTR", e: 1, to: "fra" }
         return { record, from, row }
       },
-      next: () => Number(Buffer.from(this.#meta.get(nextKey) ?? Buffer.from("1")).toString()),
-      putNext: (row) => void this.#meta.put(nextKey, Buffer.from(String(row))),
+      next: () => Number(Buffer.from(meta.get(nextKey) ?? Buffer.from("1")).toString()),
+      putNext: (row) => meta.put(nextKey, Buffer.from(String(row))),
     })
     this.journal.ready()
     return this.journal
@@ -104,15 +104,11 @@ class Fixture {
   async transaction(run: () => void, outcome: Outcome = "durable"): Promise<void> {
     const before = new Map(this.actors)
     const done = outcome === "durable" || outcome === "unknown, and done"
-    const ended = this.#root.childTransaction(() => {
-      this.journal.ready()
-      run()
-      this.journal.seal()
-      if (!done) throw new Rollback()
-    })
-    if (done) await ended
-    else await assert.rejects(ended, Rollback)
-    this.#root.resetReadTxn()
+    this.journal.ready()
+    run()
+    this.journal.seal()
+    if (done) await this.#batch.write()
+    this.#batch.clear()
     if (!done) {
       this.actors.clear()
       for (const [actor, kept] of before) this.actors.set(actor, kept)
@@ -303,26 +299,6 @@ void describe("the journal of an LMDB store", () => {
       code: "CORRUPT_RECORD",
       message: /the journal of a cannot be read from revision 1/,
     })
-  })
-
-  test("a record is known by the bytes that were written last, and only while its actor has entries", async (t) => {
-    const at = new Fixture(t)
-    const record: StoredRecord = { record: { k: "OWNED", e: 1, f: 1, v: 1, h: "" }, from: 0, row: 0 }
-    const [bytes, others] = [Buffer.from([0, 255, 128]), Buffer.from([0, 255, 127])]
-    at.journal.wrote("a", bytes, record)
-    assert.equal(at.journal.written("a", bytes), undefined)
-    await at.transaction(() => {
-      at.append("a", "1")
-      at.journal.wrote("a", bytes, record)
-    })
-    assert.deepEqual(at.journal.written("a", Buffer.from(bytes)), record)
-    assert.ok(Object.isFrozen(at.journal.written("a", bytes)?.record), "whoever asks gets the same one")
-    assert.equal(at.journal.written("a", others), undefined, "the disk has another one, after a rollback")
-    assert.equal(at.journal.written("b", bytes), undefined)
-    await at.transaction(() => {
-      at.compact("a", 1)
-    })
-    assert.equal(at.journal.written("a", bytes), undefined)
   })
 
   for (const seed of [1, 2, 3, 4, 5, 6])

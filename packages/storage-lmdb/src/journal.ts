@@ -1,9 +1,9 @@
-import type { Table } from "./actor-rows.ts"
 import { entriesOf, readChunks, rowKey, rowOf, RowWriter, type Chunk } from "./journal-row.ts"
 import { corrupt, type StoredRecord } from "./stored-value.ts"
+import type { BatchTable } from "./write-batch.ts"
 
 /**
- * The journals of all actors, as one log: what a transaction appends lies in a few rows at its end, whichever actors it is of. With a place
+ * The journals of all actors, as one log: what a batch appends lies in a few rows at its end, whichever actors it is of. With a place
  * for each actor, a flush would write a page for each, all over the file; so it writes one for about a dozen entries.
  *
  * Which rows an actor's entries are in is known in memory, since only actors that are awake have any to speak of (falling asleep compacts). It
@@ -15,10 +15,10 @@ import { corrupt, type StoredRecord } from "./stored-value.ts"
  * given up, maybe with the same revisions. Hence an entry that is missing or cannot be read is missed by whoever needs it, and
  * nothing else takes its place.
  *
- * What is in memory follows the transaction that runs. Where that is rolled back, so is this (`undo`); where nobody knows, it is read again.
+ * What is in memory follows the batch that is made. Where that is given up, so is this (`undo`); where nobody knows, it is read again.
  */
 export interface JournalParts {
-  readonly table: Table
+  readonly table: BatchTable
   /** undefined: there is none, or it cannot be read. */
   stored(actor: string): StoredRecord | undefined
   /** The number of the next row; every row there is has a lower one. */
@@ -34,8 +34,6 @@ class Chunks {
   head = 0
   /** Revision of the last entry. */
   end = 0
-  /** The actor's record as it was written last, and its bytes as text: as bytes they would keep the memory that they share with others. */
-  stored: { readonly text: string; readonly value: StoredRecord } | undefined
 
   get length(): number {
     return this.rows.length
@@ -55,7 +53,7 @@ class Chunks {
   }
 }
 
-/** As it was before the transaction. */
+/** As it was before the batch. */
 interface Before {
   readonly chunks: Chunks
   readonly head: number
@@ -77,7 +75,7 @@ export class Journal {
   #dead: number[] = []
   #stale = true
 
-  readonly #before = new Map<string, Before | undefined>()
+  #before = new Map<string, Before | undefined>()
   #released: number[] = []
   #firstNew = 1
   #sealed = false
@@ -91,17 +89,17 @@ export class Journal {
     return { live: this.#live.size, dead: this.#dead.length }
   }
 
-  /** Before anything else, outside of a transaction or as the first thing in one. */
+  /** Before anything else, outside of a batch or as the first thing in one. */
   ready(): void {
     if (this.#stale) this.#read()
   }
 
-  /** Where nobody knows what became of the transaction. */
+  /** Where nobody knows what became of the batch. */
   lost(): void {
     this.#stale = true
   }
 
-  /** The transaction was rolled back. */
+  /** The batch was given up. */
   undo(): void {
     if (this.#stale) return
     for (const row of this.#released) this.#live.set(row, (this.#live.get(row) ?? 0) + 1)
@@ -121,19 +119,19 @@ export class Journal {
     this.#forgetBefore()
   }
 
-  /** The transaction is durable. */
+  /** The batch is durable. */
   kept(): void {
     for (const before of this.#before.values()) before?.chunks.shorten()
     if (this.#sealed) this.#dead = []
     this.#forgetBefore()
   }
 
-  /** The last thing in a transaction that wrote. */
+  /** The last thing in a batch that wrote. */
   seal(): void {
     this.#sealed = true
     this.#writeRow()
     if (this.#next !== this.#firstNew) this.#parts.putNext(this.#next)
-    for (const row of this.#dead) void this.#parts.table.remove(rowKey(row))
+    for (const row of this.#dead) this.#parts.table.remove(rowKey(row))
   }
 
   /** The first row that has anything of the actor, now that the rest is given up; where it has nothing, the first that it may get. */
@@ -142,17 +140,9 @@ export class Journal {
     return chunks?.rows[chunks.head] ?? this.#next
   }
 
-  /** What these bytes of the actor's record mean, if they are the ones that were written last: whoever writes often need not decode each. */
-  written(actor: string, bytes: Uint8Array): StoredRecord | undefined {
-    const stored = this.#actors.get(actor)?.stored
-    return stored && textOf(bytes) === stored.text ? stored.value : undefined
-  }
-
-  /** Remembered as long as the actor has entries here, so only while it is awake. */
-  wrote(actor: string, bytes: Uint8Array, value: StoredRecord): void {
-    const chunks = this.#actors.get(actor)
-    // Whoever asks gets the same one each time.
-    if (chunks) chunks.stored = { text: textOf(bytes), value: { ...value, record: Object.freeze(value.record) } }
+  /** Whether it has entries of the actor: only while that is awake. */
+  has(actor: string): boolean {
+    return this.#actors.has(actor)
   }
 
   /** Adds the entries of revisions `after + 1`, `after + 2`, … */
@@ -212,7 +202,7 @@ export class Journal {
   #writeRow(): void {
     if (!this.#live.has(this.#next)) return
     const key = rowKey(this.#next)
-    void this.#parts.table.put(key, this.#writer.bytes(key))
+    this.#parts.table.put(key, this.#writer.bytes(key))
     this.#writer = new RowWriter()
     this.#next++
   }
@@ -228,7 +218,7 @@ export class Journal {
 
   #release(row: number): void {
     this.#released.push(row)
-    if (this.#drop(row)) void this.#parts.table.remove(rowKey(row))
+    if (this.#drop(row)) this.#parts.table.remove(rowKey(row))
   }
 
   /** Whether that was the last of its row that meant something. */
@@ -245,7 +235,7 @@ export class Journal {
   }
 
   #forgetBefore(): void {
-    this.#before.clear()
+    this.#before = new Map()
     this.#released = []
     this.#firstNew = this.#next
     this.#sealed = false
@@ -258,7 +248,7 @@ export class Journal {
     this.#next = this.#parts.next()
     this.#dead = []
     const known = new Map<string, StoredRecord | undefined>()
-    for (const { key, value } of this.#parts.table.getRange({})) {
+    for (const { key, value } of this.#parts.table.stored()) {
       const row = rowOf(key)
       const chunks = row === undefined ? undefined : readChunks(key, value)
       // Left as it is: whoever's entries it has will miss them.
@@ -280,11 +270,6 @@ export class Journal {
     const chunks = this.#actors.get(actor)
     if (chunks) chunks.end = first + count - 1
   }
-}
-
-/** A character for each byte. */
-function textOf(bytes: Uint8Array): string {
-  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString("latin1")
 }
 
 export function gap(actor: string, expected: number, found: number | undefined): Error {

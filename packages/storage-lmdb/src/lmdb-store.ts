@@ -34,11 +34,14 @@ import {
   forgottenKey,
   kindKey,
   type RowsParts,
+  type TableName,
   type Tables,
 } from "./actor-rows.ts"
 import { GroupCommit, type FlushGate } from "./group-commit.ts"
 import { Journal } from "./journal.ts"
+import { Records } from "./records.ts"
 import { decodeValue, encodeValue, readableRecord } from "./stored-value.ts"
+import { WriteBatch } from "./write-batch.ts"
 
 /**
  * The store of one POP in one LMDB environment.
@@ -51,8 +54,8 @@ import { decodeValue, encodeValue, readableRecord } from "./stored-value.ts"
  *    commit is visible before it is flushed, its promise resolves at that moment, a failed fdatasync is reported to nobody (`flushed`
  *    never settles), the next one may then succeed over pages that the kernel has dropped, and a process that opens the folder after a
  *    kill -9 reads what a power cut would still take back. Measured here, batching makes up for what overlapping would gain.
- * 2. Operations run in batches (`group-commit.ts`), a transaction each: an operation may see what an earlier one of its batch wrote, and
- *    both settle after that batch's flush, also those that only read or were fenced.
+ * 2. Operations run in batches (`group-commit.ts`), one at a time, a transaction each: an operation may see what an earlier one of its batch
+ *    wrote (`write-batch.ts`), and both settle after that batch's flush, also those that only read or were fenced.
  * 3. A read (`check`, `peek`, `load`, `list`) that finds nothing under way for its actor is answered at once from the last durable state;
  *    else it takes its place behind, in a batch. So calls on one actor take effect in the order in which they were made.
  * 4. A flush that fails rejects its batch with UNKNOWN_OUTCOME; a claim, which bumps the fence, then shows what is true.
@@ -86,7 +89,7 @@ export class LmdbStore implements Store {
   readonly id: string
   readonly durability = "flushed"
   readonly #tables: Tables
-  readonly #journal: Journal
+  readonly #batch: WriteBatch<TableName>
   readonly #rows: RowsParts
   readonly #commits: GroupCommit
   readonly #parts: LmdbStoreParts
@@ -100,29 +103,41 @@ export class LmdbStore implements Store {
     this.#tables = parts.tables
     this.#parts = parts
     this.#watermark = this.#storedWatermark()
-    this.#journal = journalOf(parts.tables)
-    this.#journal.ready()
-    this.#rows = { tables: parts.tables, journal: this.#journal }
+    const { root, ...tables } = parts.tables
+    this.#batch = new WriteBatch(root, tables)
+    const journal = journalOf(parts.tables, this.#batch)
+    const records = new Records(this.#batch.tables.records, (actor) => journal.has(actor))
+    journal.ready()
+    this.#rows = { batch: this.#batch, records, journal }
     this.#commits = new GroupCommit({
-      root: parts.tables.root,
       gate: parts.gate,
       commitMsMax: parts.commitMsMax,
       queueBytesMax: parts.queueBytesMax,
       room: parts.room,
-      begin: () => this.#journal.ready(),
+      begin: () => journal.ready(),
       seal: (writes) => {
-        this.#journal.seal()
+        records.seal()
+        journal.seal()
         // From the disk, not from memory: a commit of unknown outcome may have been applied.
         this.#sealed = this.#storedWatermark() + writes
         this.#put(metaKeys.watermark, this.#sealed)
       },
+      write: () => this.#batch.write(),
       flushed: (writes) => {
-        this.#journal.kept()
+        records.kept()
+        journal.kept()
+        this.#batch.clear()
         if (writes > 0) this.#watermark = this.#sealed
       },
       failed: (outcome) => {
-        if (outcome === "unknown") this.#journal.lost()
-        else this.#journal.undo()
+        this.#batch.clear()
+        if (outcome === "unknown") {
+          records.lost()
+          journal.lost()
+        } else {
+          records.undo()
+          journal.undo()
+        }
       },
     })
   }
@@ -196,18 +211,18 @@ export class LmdbStore implements Store {
     const { limit } = options
     if (!(Number.isInteger(limit) && limit >= 1 && limit <= listLimitMax))
       throw new RangeError(`limit must be an integer from 1 to ${listLimitMax}, got ${limit}`)
-    return this.#settled(undefined, () => this.#page(options))
+    return this.#scan(() => this.#page(options))
   }
 
   async due(options: Parameters<Store["due"]>[0]): Promise<Due[]> {
     const { limit } = options
     if (!(Number.isInteger(limit) && limit >= 1 && limit <= listLimitMax))
       throw new RangeError(`limit must be an integer from 1 to ${listLimitMax}, got ${limit}`)
-    return this.#settled(undefined, () => this.#dueBy(options))
+    return this.#scan(() => this.#dueBy(options))
   }
 
   async peers(): Promise<ReadonlyMap<string, PeerMemory>> {
-    return this.#settled(undefined, () => this.#named<PeerMemory>("peer"))
+    return this.#scan(() => this.#named<PeerMemory>("peer"))
   }
 
   /** What is under `kind:` and a POP's id. */
@@ -227,13 +242,13 @@ export class LmdbStore implements Store {
   }
 
   async forgotten(): Promise<ReadonlyMap<string, Forgotten>> {
-    return this.#settled(undefined, () => this.#named<Forgotten>("forgotten"))
+    return this.#scan(() => this.#named<Forgotten>("forgotten"))
   }
 
   async forget(pop: string, told: Forgotten): Promise<Forgotten> {
     const key = forgottenKey(pop)
     const step = (): Forgotten => {
-      const bytes = this.#tables.meta.get(key)
+      const bytes = this.#batch.tables.meta.get(key)
       const known = bytes && (decodeValue(key, bytes, `what is remembered of ${pop}`) as Forgotten)
       const merged = mergeForgotten(known, told)
       this.#put(key, merged)
@@ -246,7 +261,7 @@ export class LmdbStore implements Store {
     const key = metaKeys.peer(pop)
     let wrote = false
     const remember = (): void => {
-      const bytes = this.#tables.meta.get(key)
+      const bytes = this.#batch.tables.meta.get(key)
       const known = bytes && (decodeValue(key, bytes, `what is remembered of ${pop}`) as PeerMemory)
       if (known?.store === store && known.watermark === watermark) return
       wrote = true
@@ -279,14 +294,30 @@ export class LmdbStore implements Store {
 
   async #read<T>(actor: string, step: (rows: LmdbRows) => T): Promise<T> {
     const rows = new LmdbRows(this.#rows, actor)
-    return this.#settled(actor, () => step(rows))
+    this.#commits.assertServing()
+    if (this.#commits.busy(actor))
+      return this.#commits.submit(
+        actor,
+        0,
+        () => step(rows),
+        () => false,
+        { writes: false },
+      )
+    this.#rows.journal.ready()
+    return step(rows)
   }
 
-  /** Reads at once where nothing is under way for the actor (for any: undefined), else behind it. */
-  #settled<T>(actor: string | undefined, read: () => T): T | Promise<T> {
+  /** Reads many, once what is under way is on the disk. */
+  async #scan<T>(read: () => T): Promise<T> {
     this.#commits.assertServing()
-    if (this.#commits.busy(actor)) return this.#commits.submit(actor ?? "", 0, read, () => false, { writes: false })
-    this.#journal.ready()
+    if (this.#commits.busy(undefined))
+      await this.#commits.submit(
+        "",
+        0,
+        () => undefined,
+        () => false,
+        { writes: false },
+      )
     return read()
   }
 
@@ -340,14 +371,14 @@ export class LmdbStore implements Store {
   }
 
   #put(key: Buffer, value: unknown): void {
-    void this.#tables.meta.put(key, encodeValue(key, value))
+    this.#batch.tables.meta.put(key, encodeValue(key, value))
   }
 }
 
-function journalOf({ journal, records, meta }: Tables): Journal {
+function journalOf({ records, meta }: Tables, { tables }: WriteBatch<TableName>): Journal {
   const key = metaKeys.row
   return new Journal({
-    table: journal,
+    table: tables.journal,
     stored(actor) {
       const id = Buffer.from(actor)
       const value = records.get(id)
@@ -358,7 +389,7 @@ function journalOf({ journal, records, meta }: Tables): Journal {
       return bytes === undefined ? 1 : (decodeValue(key, bytes, "the store's number of journal rows") as number)
     },
     putNext(row) {
-      void meta.put(key, encodeValue(key, row))
+      tables.meta.put(key, encodeValue(key, row))
     },
   })
 }

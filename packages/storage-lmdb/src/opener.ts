@@ -151,16 +151,19 @@ function assertLmdbFile(path: string): void {
 
 function openEnvironment(folder: string): RootDatabase<Uint8Array, Uint8Array> {
   try {
-    return open(folder, {
+    const options = {
       // Without it a folder whose name has a dot would be taken for a file.
       noSubdir: false,
       overlappingSync: false,
       // With batching by event turns lmdb 3.5.6 leaves a second promise of a failed commit unhandled, which ends the process.
       eventTurnBatching: false,
+      // A batch begins at once (`write-batch.ts`).
+      txnStartThreshold: 1,
       encoding: "binary",
       keyEncoding: "binary",
       maxDbs: tableNames.length,
-    })
+    } as const
+    return open(folder, options)
   } catch (cause) {
     const said = cause instanceof Error ? cause.message : String(cause)
     throw new SojournError("STORE_UNAVAILABLE", `the store in ${folder} could not be opened: ${said}`, { cause })

@@ -31,6 +31,13 @@ export class StoreModel {
     return this.#actors.get(id) ?? nothing
   }
 
+  copy(): StoreModel {
+    const copy = new StoreModel()
+    for (const [id, held] of this.#actors) copy.#actors.set(id, held)
+    copy.writes = this.writes
+    return copy
+  }
+
   listed(): { actor: string; record: OwnershipRecord }[] {
     return [...this.#actors]
       .flatMap(([actor, { record }]) => (record === undefined ? [] : [{ actor, record }]))

@@ -162,19 +162,70 @@ export function randomness(it: It): void {
           await Promise.all(running)
           if (round % 20 === 0) store = await fixture.reopen()
           assert.equal(store.watermark(), watermark + model.writes)
-          const due = await store.due({ before: Number.MAX_SAFE_INTEGER, limit: 1_000 })
-          assert.deepEqual(
-            due.filter(({ actor }) => actor.startsWith(`${prefix}n/`)),
-            model.due().map(({ actor, due }) => ({ actor: `${prefix}${actor}`, due })),
-          )
-          for (const { actor, record } of model.listed()) {
-            const { snapshot, entries } = model.actor(actor)
-            assert.deepEqual(await store.load(`${prefix}${actor}`), { record, body: { snapshot, entries } }, actor)
-          }
+          await holds(store, prefix, model)
         }),
         { numRuns: 100 },
       )
     })
+
+  it(
+    "C32, C40 whichever flushes fail, before or after their write, the store holds what a model says",
+    async (fixture) => {
+      assert.ok(fixture.holdFlushes)
+      let store = await fixture.open()
+      let round = 0
+      const together = fc.record({
+        commands: fc.array(storeCommands(), { minLength: 1, maxLength: 8, size: "max" }),
+        fails: fc.constantFrom(undefined, undefined, "before", "after"),
+      })
+      const batches = fc.array(together, { minLength: 1, maxLength: 12, size: "max" })
+      await fc.assert(
+        fc.asyncProperty(batches, async (rounds) => {
+          let model = new StoreModel()
+          const prefix = `f${round++}`
+          for (const { commands, fails } of rounds) {
+            const after = model.copy()
+            const steps = commands.flatMap((command): Step[] => {
+              const call = command(after)
+              // What only reads may be answered before the flush.
+              return fails !== undefined && reads.has(call.op) ? [] : [[call, after.apply(call)]]
+            })
+            if (steps.length === 0) continue
+            const flush = fails && fixture.holdFlushes?.(fails)
+            const running = steps.map(async ([call, expected]) => {
+              const answered = callStore(store, inRound(prefix, call))
+              if (flush) await assert.rejects(answered, hasCode("UNKNOWN_OUTCOME"), call.op)
+              else await agrees(answered, expected, call)
+            })
+            if (flush) {
+              await flush.reached
+              flush.fail()
+            }
+            await Promise.all(running)
+            if (fails !== "before") model = after
+          }
+          if (round % 20 === 0) store = await fixture.reopen()
+          await holds(store, prefix, model)
+        }),
+        { numRuns: 100 },
+      )
+    },
+    "holdFlushes",
+  )
+}
+
+const reads: ReadonlySet<string> = new Set(["check", "peek", "load"])
+
+async function holds(store: Store, prefix: string, model: StoreModel): Promise<void> {
+  const due = await store.due({ before: Number.MAX_SAFE_INTEGER, limit: 1_000 })
+  assert.deepEqual(
+    due.filter(({ actor }) => actor.startsWith(`${prefix}n/`)),
+    model.due().map(({ actor, due }) => ({ actor: `${prefix}${actor}`, due })),
+  )
+  for (const { actor, record } of model.listed()) {
+    const { snapshot, entries } = model.actor(actor)
+    assert.deepEqual(await store.load(`${prefix}${actor}`), { record, body: { snapshot, entries } }, actor)
+  }
 }
 
 async function agrees(running: Promise<unknown>, expected: Expected, call: StoreCall): Promise<void> {
