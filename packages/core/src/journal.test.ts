@@ -96,7 +96,7 @@ describe("a stored body", () => {
     }
   })
 
-  test("read ahead of its entries, it is what it is when read whole, and every object of it is known and frozen", () => {
+  test("read ahead of its entries, it is what it is when read whole, and every object of it is known or frozen", () => {
     const body = bodyOf(changes)
     const whole = readBody("a/b", body, 12, primitives)
     const ahead = readAhead("a/b", body.snapshot as Uint8Array, primitives)
@@ -108,7 +108,7 @@ describe("a stored body", () => {
     let objects = 0
     walkTree(loaded.state, [], (node) => {
       objects += 1
-      assert.ok(tree?.known.has(node), JSON.stringify(node))
+      if (node instanceof Map || node instanceof Set) assert.ok(tree?.collections.has(node))
       if (!(node instanceof Map) && !ArrayBuffer.isView(node) && !(node instanceof Date))
         assert.ok(Object.isFrozen(node), JSON.stringify(node))
       if (ArrayBuffer.isView(node) || node instanceof Date) assert.ok(tree?.leaves.has(node))

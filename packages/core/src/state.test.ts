@@ -144,6 +144,44 @@ describe("an actor's state", () => {
     assert.deepEqual((await handle.query.look()).b, 1)
   })
 
+  const kinds: Readonly<Record<string, () => object>> = {
+    "an object": () => ({ n: 1 }),
+    "an object that its author froze": () => Object.freeze({ n: 1 }),
+    "an array": () => [1],
+    "a Map": () => new Map([["k", 1]]),
+    "a Set": () => new Set([1]),
+    "a Date": () => new Date(1),
+    "a typed array": () => Uint8Array.of(1),
+  }
+  for (const [kind, make] of Object.entries(kinds))
+    test(`is a tree: ${kind} that is in it already is refused at a second place, and may be moved there`, async () => {
+      const made = make()
+      const twice = actor({
+        state: (): { one?: object | undefined; other?: object | undefined } => ({}),
+        actions: {
+          one(c) {
+            c.state.one = made
+          },
+          again(c) {
+            c.state.other = c.state.one
+          },
+          move(c) {
+            const { one } = c.state
+            delete c.state.one
+            c.state.other = one
+          },
+        },
+        queries: { held: (c) => Object.keys(c.state).sort() },
+      })
+      const { node } = await alone(setup({ actors: { twice } }))
+      const handle = node.actors.twice.get("k")
+      await handle.one()
+      await assert.rejects(handle.again(), { code: "BAD_STATE", message: /state\.(one|other) is a reference/ })
+      assert.deepEqual(await handle.query.held(), ["one"])
+      await handle.move()
+      assert.deepEqual(await handle.query.held(), ["other"])
+    })
+
   test("refuses a Date or typed array that was changed in place, and the change is gone; replacing it works", async () => {
     const { node } = await alone(app)
     const handle = node.actors.box.get("k")

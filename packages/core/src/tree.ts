@@ -5,8 +5,8 @@ import { SojournError, codecDepthMax, type Patch } from "@sojourn/protocol"
  * would behave differently after its first sleep; a function or a class instance would come back as something else. Both are refused
  * before anything is committed, with the path.
  *
- * Only what a turn put into the state is looked at. A node that was in the state before and is now also elsewhere is found by
- * identity: `known` holds every object of the committed state.
+ * Only what a turn put into the state is looked at. A node that was in the state before and is now also elsewhere is told by what is done to
+ * every object of the committed state (`remember`).
  */
 type Step = string | number
 
@@ -37,6 +37,8 @@ const leafClasses = [
 const floatClasses = [Float32Array, Float64Array]
 
 export function isOpaqueLeaf(value: object): boolean {
+  const proto: unknown = Object.getPrototypeOf(value)
+  if (proto === Object.prototype || proto === Array.prototype) return false
   return leafClasses.some((c) => value instanceof c) || floatClasses.some((c) => value instanceof c)
 }
 
@@ -92,9 +94,9 @@ function at(state: unknown, path: readonly unknown[]): unknown {
   return node
 }
 
-/** The objects of a committed state, and the opaque leaves in it with what they looked like. */
+/** What in a committed state cannot be frozen: its Maps and Sets, and the opaque leaves with what they looked like. */
 export interface TreeMemory {
-  readonly known: WeakSet<object>
+  readonly collections: WeakSet<object>
   readonly leaves: Map<object, string>
 }
 
@@ -110,9 +112,11 @@ function fingerprint(leaf: object): string {
 }
 
 export function rememberTree(state: unknown): TreeMemory {
-  const memory: TreeMemory = { known: new WeakSet(), leaves: new Map() }
+  const memory: TreeMemory = { collections: new WeakSet(), leaves: new Map() }
+  const seen = new Set<object>()
   walkTree(state, [], (node, path) => {
-    if (memory.known.has(node)) refuse(path, shared)
+    if (seen.has(node)) refuse(path, shared)
+    seen.add(node)
     remember(node, memory)
   })
   return memory
@@ -120,9 +124,17 @@ export function rememberTree(state: unknown): TreeMemory {
 
 /** Plain objects and arrays of the state are frozen: a query, or a reference kept by the author, cannot change them unseen. */
 function remember(node: object, memory: TreeMemory): void {
-  memory.known.add(node)
   if (isOpaqueLeaf(node)) memory.leaves.set(node, fingerprint(node))
-  else if (!(node instanceof Map) && !(node instanceof Set)) Object.freeze(node)
+  else if (node instanceof Map || node instanceof Set) memory.collections.add(node)
+  else Object.freeze(node)
+}
+
+/**
+ * Whether the node may be one of the committed state: it was remembered, or its author froze it. To keep every object of the state in a WeakSet
+ * would cost each turn, and the collector at each of its rounds, more than the look at the whole tree costs the few who freeze.
+ */
+function mayBeKnown(node: object, memory: TreeMemory): boolean {
+  return Object.isFrozen(node) || memory.collections.has(node) || memory.leaves.has(node)
 }
 
 /** Refuses a turn that changed a Date or typed array in place: a draft cannot see that, so it would be neither stored nor sent. */
@@ -150,7 +162,7 @@ export function checkPatches(next: unknown, patches: readonly Patch[], memory: T
       refuse(path, `is a ${typeof value}, which cannot be stored`)
     if (typeof value !== "object" || value === null || fresh.has(value)) continue
     walkTree(value, path, (node) => {
-      doubtful ||= fresh.has(node) || memory.known.has(node)
+      doubtful ||= fresh.has(node) || mayBeKnown(node, memory)
       fresh.add(node)
     })
   }
