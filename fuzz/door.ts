@@ -146,6 +146,9 @@ export const httpTarget: Target = {
       acceptMesh: accept,
     }
     const front = createFront({
+      take: (_chars, run) => {
+        run()
+      },
       node,
       limits: defaultLimits,
       policy: { origins: [], publicUrl: undefined, loopback: false },

@@ -68,10 +68,16 @@ afterEach(async () => {
   }
 })
 
-function makeFront(options: { policy?: Partial<OriginPolicy>; limits?: Partial<Limits> } = {}) {
+interface FrontSetUp {
+  policy?: Partial<OriginPolicy>
+  limits?: Partial<Limits>
+  take?: (chars: number, run: () => void) => void
+}
+function makeFront(options: FrontSetUp = {}) {
   const echo = echoNode()
   const events: CoreEvent[] = []
   const front = createFront({
+    take: options.take ?? ((_chars, run) => run()),
     node: echo.node,
     limits: withLimits(options.limits),
     identity: { pop: "bos", node: "n1", region: "us-east" },
@@ -217,6 +223,30 @@ describe("the front door", () => {
     assert.equal(events.at(-1)?.["code"], "RATE_LIMITED")
     ws.close()
     await once(ws, "close")
+  })
+
+  test("reads a client's frames when they are let in, a bad one too, and its end behind them", async () => {
+    const waiting: { chars: number; run: () => void }[] = []
+    const came = Promise.withResolvers<void>()
+    const { url, ended } = await listen({
+      take: (chars, run) => {
+        if (waiting.push({ chars, run }) === 4) came.resolve()
+      },
+    })
+    const { ws, closed } = await open(url)
+    let over = false
+    const end = ended().then(() => {
+      over = true
+    })
+    ws.send("one")
+    ws.send("three")
+    ws.send(Buffer.from([1]))
+    ws.close()
+    await closed
+    await came.promise
+    assert.deepEqual([waiting.map(({ chars }) => chars), over], [[3, 5, 0, 0], false])
+    for (const { run } of waiting) run()
+    await end
   })
 
   test("takes mesh links in binary, from no page", async () => {

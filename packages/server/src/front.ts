@@ -3,6 +3,7 @@ import type { Duplex } from "node:stream"
 import { CLOSE_CODES, frameLimits, SojournError, SUBPROTOCOL, TICKET_PREFIX, ticketCharsMax } from "@sojourn/protocol"
 import type { EventSink, Limits, Pipe, PipeReader } from "@sojourn/core"
 import { WebSocketServer, type WebSocket } from "ws"
+import type { Intake } from "./intake.ts"
 import { MESH_PATH, MESH_SUBPROTOCOL, meshPayloadMax } from "./mesh-dialer.ts"
 import { originAllowed, type OriginPolicy } from "./origin.ts"
 import { feedBytes, feedText, PopSocket, socketPipe } from "./socket.ts"
@@ -49,6 +50,7 @@ export interface FrontOptions {
   readonly policy: OriginPolicy
   readonly identity: { readonly pop: string; readonly node: string; readonly region: string }
   readonly events: EventSink
+  readonly take: Intake["take"]
   /** Absent: there is no administration over HTTP. */
   readonly admin?: AdminDesk
 }
@@ -76,7 +78,7 @@ export interface Answer {
 }
 
 export function createFront(options: FrontOptions): Front {
-  const { node, limits, policy, identity, events } = options
+  const { node, limits, policy, identity, events, take } = options
   const sockets = new Set<WebSocket>()
   const attached = new Map<Server, (request: IncomingMessage, socket: Duplex, head: Buffer) => void>()
   let own: Server | undefined
@@ -133,7 +135,7 @@ export function createFront(options: FrontOptions): Front {
       ws.once("close", () => clients--)
       watchGreeting(ws, socket)
       const reader = node.acceptClient(socketPipe<string>(ws, socket), upgrade)
-      feedText(ws, reader, limits.frameCharsMax, events)
+      feedText(ws, reader, limits.frameCharsMax, events, take)
     })
   }
 

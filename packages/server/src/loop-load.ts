@@ -16,7 +16,7 @@ export interface LoopParts {
   atEnd(fn: () => void): void
 }
 
-const node: LoopParts = {
+export const node: LoopParts = {
   mono: () => performance.now(),
   idleMs: () => performance.nodeTiming.idleTime,
   atEnd: (fn) => {

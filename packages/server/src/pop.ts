@@ -3,7 +3,7 @@ import { createNode, type Authenticate, type CoreNode, type EventSink, type Move
 import { createAdmin } from "./admin.ts"
 import { createEventLog } from "./event-log.ts"
 import { createFront } from "./front.ts"
-import { createLoopLoad } from "./loop-load.ts"
+import { createIntake } from "./intake.ts"
 import { createMeshDialer } from "./mesh-dialer.ts"
 import { checkDurability, checkOptions, type PopOptions } from "./pop-options.ts"
 import { chance, clock, primitives } from "./primitives.ts"
@@ -67,6 +67,7 @@ export async function createPop<D>(options: PopOptions<D>): Promise<Pop<D>> {
     options.onEvent?.(event)
   }
   const store = await openStore(options, dev)
+  const intake = createIntake(limits.lateMsMax)
   const node = createNode<D>({
     ...identity,
     app: options.app,
@@ -75,7 +76,7 @@ export async function createPop<D>(options: PopOptions<D>): Promise<Pop<D>> {
     chance,
     primitives,
     limits,
-    loop: createLoopLoad(),
+    loop: intake.load,
     authenticate: options.authenticate ?? (dev ? letIn : refuseAll),
     events,
     ...(options.mesh === undefined
@@ -95,6 +96,7 @@ export async function createPop<D>(options: PopOptions<D>): Promise<Pop<D>> {
     limits,
     identity,
     events,
+    take: intake.take,
     ...(options.admin === true ? { admin: createAdmin(node, checked.secrets, primitives) } : {}),
     policy: { origins: checked.origins, publicUrl: options.publicUrl, loopback: dev },
   })

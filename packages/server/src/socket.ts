@@ -2,6 +2,7 @@ import { CLOSE_CODES } from "@sojourn/protocol"
 import type { EventSink, Pipe, PipeReader } from "@sojourn/core"
 import type { Duplex } from "node:stream"
 import { WebSocket } from "ws"
+import type { Intake } from "./intake.ts"
 
 /** Bytes of a close frame's reason (RFC 6455 §5.5: 125 with the code). */
 const reasonBytesMax = 123
@@ -60,35 +61,73 @@ export function socketPipe<T extends string | Uint8Array>(ws: WebSocket, socket:
  */
 function feed(
   ws: WebSocket,
-  reader: { closed(code: number, reason: string): void },
   events: EventSink,
   onMessage: (data: Buffer, binary: boolean) => void,
+  onClose: (code: number, reason: string) => void,
 ): void {
   ws.on("message", (data, binary) => {
-    if (ws.readyState !== WebSocket.OPEN) return
-    try {
-      onMessage(data as Buffer, binary)
-    } catch (error) {
-      events({ type: "socket.reader-failed", code: "INVARIANT", error })
-      ws.close(1011, "INVARIANT")
-    }
+    if (ws.readyState === WebSocket.OPEN) onMessage(data as Buffer, binary)
   })
   ws.on("error", (error) => events({ type: "socket.error", error }))
-  ws.on("close", (code, reason) => reader.closed(code, reason.toString()))
+  ws.on("close", (code, reason) => {
+    onClose(code, reason.toString())
+  })
 }
 
-export function feedText(ws: WebSocket, reader: PipeReader<string>, charsMax: number, events: EventSink): void {
-  feed(ws, reader, events, (data, binary) => {
-    if (binary) return ws.close(CLOSE_CODES.BAD_FRAME[0], "BAD_FRAME: binary frames are not of this protocol")
-    const text = data.toString()
-    if (text.length > charsMax) ws.close(CLOSE_CODES.FRAME_TOO_LARGE[0], `FRAME_TOO_LARGE: over ${charsMax} characters`)
-    else reader.message(text)
-  })
+function guarded(ws: WebSocket, events: EventSink, run: () => void): void {
+  try {
+    run()
+  } catch (error) {
+    events({ type: "socket.reader-failed", code: "INVARIANT", error })
+    ws.close(1011, "INVARIANT")
+  }
+}
+
+/** `take`: says when a frame is read, and the end of them after those that came before it (`intake.ts`). */
+export function feedText(
+  ws: WebSocket,
+  reader: PipeReader<string>,
+  charsMax: number,
+  events: EventSink,
+  take: Intake["take"],
+): void {
+  const read = (data: string | undefined): void => {
+    if (data === undefined) ws.close(CLOSE_CODES.BAD_FRAME[0], "BAD_FRAME: binary frames are not of this protocol")
+    else if (data.length > charsMax)
+      ws.close(CLOSE_CODES.FRAME_TOO_LARGE[0], `FRAME_TOO_LARGE: over ${charsMax} characters`)
+    else reader.message(data)
+  }
+  feed(
+    ws,
+    events,
+    (data, binary) => {
+      const text = binary ? undefined : data.toString()
+      take(text?.length ?? 0, () => {
+        guarded(ws, events, () => {
+          read(text)
+        })
+      })
+    },
+    (code, reason) => {
+      take(0, () => {
+        reader.closed(code, reason)
+      })
+    },
+  )
 }
 
 export function feedBytes(ws: WebSocket, reader: PipeReader<Uint8Array>, events: EventSink): void {
-  feed(ws, reader, events, (data, binary) => {
-    if (binary) reader.message(data)
-    else ws.close(CLOSE_CODES.BAD_FRAME[0], "BAD_FRAME: a mesh link carries binary frames")
-  })
+  feed(
+    ws,
+    events,
+    (data, binary) => {
+      guarded(ws, events, () => {
+        if (binary) reader.message(data)
+        else ws.close(CLOSE_CODES.BAD_FRAME[0], "BAD_FRAME: a mesh link carries binary frames")
+      })
+    },
+    (code, reason) => {
+      reader.closed(code, reason)
+    },
+  )
 }
