@@ -51,7 +51,7 @@ import {
   assertLeavesUntouched,
   checkPatches,
   pruneLeaves,
-  rememberPatches,
+  rememberChanges,
   rememberTree,
   type TreeMemory,
 } from "./tree.ts"
@@ -939,8 +939,9 @@ export class Activation {
       checkPatches(taken.next, taken.patches, this.#tree)
       patches = codec.encode(taken.patches)
       // Not the draft's own result: what is in memory is what the journal and every client make of these patches, to the order of keys.
-      next = applyPatches(this.#state, taken.patches)
-      rememberPatches(next, taken.patches, this.#tree)
+      const made = new Set<object>()
+      next = applyPatches(this.#state, taken.patches, made)
+      rememberChanges(made, [taken.patches], this.#tree)
     }
     return { next, patches, events: taken.emitted, alarms: taken.alarms, moveTo: taken.moveTo }
   }

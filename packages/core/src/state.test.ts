@@ -182,6 +182,61 @@ describe("an actor's state", () => {
       assert.deepEqual(await handle.query.held(), ["other"])
     })
 
+  test("is a tree: a new object that one turn puts in twice is refused, and so is one of the state inside of a Set's element", async () => {
+    const twice = actor({
+      state: () => ({
+        list: [] as { n: number }[],
+        one: undefined as { n: number } | undefined,
+        other: undefined as { n: number } | undefined,
+        held: { n: 1 },
+        set: new Set<{ n: number; ref?: { n: number } }>([{ n: 1 }]),
+      }),
+      actions: {
+        push(c) {
+          const made = { n: 1 }
+          c.state.list.push(made)
+          c.state.list.push(made)
+        },
+        both(c) {
+          const made = { n: 1 }
+          c.state.one = made
+          c.state.other = made
+        },
+        refer(c) {
+          for (const element of c.state.set) element.ref = c.state.held
+        },
+      },
+      queries: { untouched: ({ state }) => [state.list.length, state.one, [...state.set].map(({ ref }) => ref)] },
+    })
+    const { node } = await alone(setup({ actors: { twice } }))
+    const handle = node.actors.twice.get("k")
+    for (const refused of [handle.push(), handle.both(), handle.refer()])
+      await assert.rejects(refused, { code: "BAD_STATE", message: /is a reference/ })
+    assert.deepEqual(await handle.query.untouched(), [0, undefined, [undefined]])
+  })
+
+  test("cannot be changed by a query inside of a Set's element either, after a turn has changed that", async () => {
+    const nested = actor({
+      state: () => ({ set: new Set([{ inner: { n: 1 } }]) }),
+      actions: {
+        change(c) {
+          for (const element of c.state.set) element.inner.n = 5
+        },
+      },
+      queries: {
+        spoil({ state }) {
+          for (const element of state.set) element.inner.n = 99
+        },
+        look: ({ state }) => [...state.set].map(({ inner }) => inner.n),
+      },
+    })
+    const { node } = await alone(setup({ actors: { nested } }))
+    const handle = node.actors.nested.get("k")
+    await handle.change()
+    await assert.rejects(handle.query.spoil(), { code: "INTERNAL" })
+    assert.deepEqual(await handle.query.look(), [5])
+  })
+
   test("refuses a Date or typed array that was changed in place, and the change is gone; replacing it works", async () => {
     const { node } = await alone(app)
     const handle = node.actors.box.get("k")

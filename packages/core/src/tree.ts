@@ -157,10 +157,18 @@ export function checkPatches(next: unknown, patches: readonly Patch[], memory: T
     const value = inSet ? patch.value : at(next, patch.path)
     const path = patch.path.map((p) => (typeof p === "number" ? p : String(p)))
     // Later patches may have moved what this one put at an index: what it put is then looked at by itself.
-    if (value !== patch.value) walkTree(patch.value, path, () => undefined)
+    if (value !== patch.value) {
+      walkTree(patch.value, path, () => undefined)
+      doubtful ||= typeof patch.value === "object" && patch.value !== null
+    }
     if (typeof value === "function" || typeof value === "symbol")
       refuse(path, `is a ${typeof value}, which cannot be stored`)
-    if (typeof value !== "object" || value === null || fresh.has(value)) continue
+    if (typeof value !== "object" || value === null) continue
+    // Put in twice.
+    if (fresh.has(value)) {
+      doubtful = true
+      continue
+    }
     walkTree(value, path, (node) => {
       doubtful ||= fresh.has(node) || mayBeKnown(node, memory)
       fresh.add(node)
@@ -175,22 +183,7 @@ export function checkPatches(next: unknown, patches: readonly Patch[], memory: T
   })
 }
 
-/** Takes into `memory` what these patches put into `state`, which they have been applied to. */
-export function rememberPatches(state: unknown, patches: readonly Patch[], memory: TreeMemory): void {
-  for (const patch of patches) {
-    // The containers on the way to each change are new copies: they are part of the state from now on.
-    for (let depth = 0; depth < patch.path.length; depth++) {
-      const node = at(state, patch.path.slice(0, depth))
-      if (typeof node === "object" && node !== null) remember(node, memory)
-    }
-    if (patch.op === "remove") continue
-    walkTree(patch.value, [], (node) => {
-      remember(node, memory)
-    })
-  }
-}
-
-/** The same for changes of a state that nobody has seen in between: `made` are the copies that applying them has made. */
+/** Takes in what these changes put into the state. `made`: the copies that applying them has made, which are part of it from now on. */
 export function rememberChanges(made: Iterable<object>, changes: Iterable<readonly Patch[]>, memory: TreeMemory): void {
   for (const node of made) remember(node, memory)
   for (const patches of changes)

@@ -18,6 +18,7 @@ function echoNode() {
   const closed: [number, string][] = []
   const order: string[] = []
   const pipes: Pipe<string>[] = []
+  const read: string[] = []
   const closures: (() => void)[] = []
   const over = (code: number, reason: string): void => {
     closed.push([code, reason])
@@ -29,6 +30,7 @@ function echoNode() {
     closed,
     order,
     pipes,
+    read,
     /** Once the next connection has ended here too. */
     ended: () => new Promise<void>((resolve) => closures.push(resolve)),
     node: {
@@ -43,6 +45,7 @@ function echoNode() {
         pipes.push(pipe)
         return {
           message: (text: string) => {
+            read.push(text)
             if (text === "throw") throw new Error("a defect")
             if (text === "close") pipe.close(4002, "SLOW_READER: " + "ж".repeat(200))
             else pipe.send(text)
@@ -248,6 +251,25 @@ describe("the front door", () => {
     for (const { run } of waiting) run()
     await end
   })
+
+  for (const [what, bad] of [
+    ["is binary", Buffer.from([1])],
+    ["its reader failed on", "throw"],
+  ] as const)
+    test(`drops what waits behind a frame that ${what}`, async () => {
+      const waiting: (() => void)[] = []
+      const came = Promise.withResolvers<void>()
+      const { url, read } = await listen({
+        take: (_chars, run) => {
+          if (waiting.push(run) === 3) came.resolve()
+        },
+      })
+      const { ws } = await open(url)
+      for (const data of ["before", bad, "behind"]) ws.send(data)
+      await came.promise
+      for (const run of waiting) run()
+      assert.deepEqual(read, bad === "throw" ? ["before", "throw"] : ["before"])
+    })
 
   test("takes mesh links in binary, from no page", async () => {
     const { port } = await listen()

@@ -18,8 +18,9 @@ interface Waiting {
   readonly chars: number
   readonly run: () => void
   readonly at: number
-  /** Of the round in which it came, when it came. */
+  /** Of the round in which it came, when it came: what is told of it while it is read. */
   readonly roundMs: number
+  readonly round: number
 }
 
 /**
@@ -35,7 +36,16 @@ export function createIntake(lateMsMax: number, parts: LoopParts = node): Intake
   let head = 0
   let chars = 0
   let running: Waiting | undefined
+  let reading = false
   let asked = false
+  const read = (run: () => void): void => {
+    reading = true
+    try {
+      run()
+    } finally {
+      reading = false
+    }
+  }
   const next = (): void => {
     const first = waiting[head] as Waiting
     waiting[head++] = undefined
@@ -49,7 +59,7 @@ export function createIntake(lateMsMax: number, parts: LoopParts = node): Intake
     }
     running = first
     try {
-      first.run()
+      read(first.run)
     } finally {
       running = undefined
     }
@@ -71,19 +81,19 @@ export function createIntake(lateMsMax: number, parts: LoopParts = node): Intake
   return {
     load: {
       roundMs: () => (running ? running.roundMs + parts.mono() - running.at : loop.roundMs()),
-      rounds: () => loop.rounds(),
+      rounds: () => (running ? running.round : loop.rounds()),
       busyMs: () => loop.busyMs(),
     },
     take(size, run) {
       // What runs may bring more, which is not to run inside of it.
       const roundMs = loop.roundMs()
-      if (waiting.length === 0 && !running && roundMs < shareMs) {
-        run()
+      if (waiting.length === 0 && !reading && roundMs < shareMs) {
+        read(run)
         return
       }
-      waiting.push({ chars: size, run, at: parts.mono(), roundMs })
+      waiting.push({ chars: size, run, at: parts.mono(), roundMs, round: loop.rounds() })
       chars += size
-      if (!running) while (waiting.length - head > waitingMax || chars > waitingCharsMax) next()
+      if (!reading) while (waiting.length - head > waitingMax || chars > waitingCharsMax) next()
       if (waiting.length > 0) ask()
     },
   }

@@ -74,12 +74,12 @@ function feed(
   })
 }
 
-function guarded(ws: WebSocket, events: EventSink, run: () => void): void {
+function guarded(close: (code: number, reason: string) => void, events: EventSink, run: () => void): void {
   try {
     run()
   } catch (error) {
     events({ type: "socket.reader-failed", code: "INVARIANT", error })
-    ws.close(1011, "INVARIANT")
+    close(1011, "INVARIANT")
   }
 }
 
@@ -91,10 +91,17 @@ export function feedText(
   events: EventSink,
   take: Intake["take"],
 ): void {
+  // The library closes as well, when the other side does: what that sent before is still read.
+  let shut = false
+  const close = (code: number, reason: string): void => {
+    shut = true
+    ws.close(code, reason)
+  }
   const read = (data: string | undefined): void => {
-    if (data === undefined) ws.close(CLOSE_CODES.BAD_FRAME[0], "BAD_FRAME: binary frames are not of this protocol")
+    if (shut) return
+    if (data === undefined) close(CLOSE_CODES.BAD_FRAME[0], "BAD_FRAME: binary frames are not of this protocol")
     else if (data.length > charsMax)
-      ws.close(CLOSE_CODES.FRAME_TOO_LARGE[0], `FRAME_TOO_LARGE: over ${charsMax} characters`)
+      close(CLOSE_CODES.FRAME_TOO_LARGE[0], `FRAME_TOO_LARGE: over ${charsMax} characters`)
     else reader.message(data)
   }
   feed(
@@ -103,7 +110,7 @@ export function feedText(
     (data, binary) => {
       const text = binary ? undefined : data.toString()
       take(text?.length ?? 0, () => {
-        guarded(ws, events, () => {
+        guarded(close, events, () => {
           read(text)
         })
       })
@@ -121,10 +128,14 @@ export function feedBytes(ws: WebSocket, reader: PipeReader<Uint8Array>, events:
     ws,
     events,
     (data, binary) => {
-      guarded(ws, events, () => {
-        if (binary) reader.message(data)
-        else ws.close(CLOSE_CODES.BAD_FRAME[0], "BAD_FRAME: a mesh link carries binary frames")
-      })
+      guarded(
+        (code, reason) => ws.close(code, reason),
+        events,
+        () => {
+          if (binary) reader.message(data)
+          else ws.close(CLOSE_CODES.BAD_FRAME[0], "BAD_FRAME: a mesh link carries binary frames")
+        },
+      )
     },
     (code, reason) => {
       reader.closed(code, reason)

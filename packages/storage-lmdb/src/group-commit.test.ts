@@ -158,7 +158,7 @@ void describe("group commit", () => {
     const [begun, given, ended] = Array.from({ length: 3 }, () => Promise.withResolvers<void>())
     const steps: string[] = []
     let gives = true
-    const { write } = fixture(
+    const { commits, write } = fixture(
       t,
       async (flush) => {
         const flushing = flush()
@@ -178,11 +178,48 @@ void describe("group commit", () => {
     const first = write("a")
     await given?.promise
     assert.deepEqual(await codesOf([first]), ["UNKNOWN_OUTCOME"])
+    // What is read meanwhile waits for its end.
+    assert.equal(commits.busy("any"), true)
     const second = write("b")
     for (let turns = 0; turns < 50; turns++) await new Promise(setImmediate)
     ended?.resolve()
     assert.equal(await second, "b")
+    assert.equal(commits.busy("any"), false)
     assert.deepEqual(steps, ["begins", "ended", "begins"])
+  })
+
+  test("C31 a gate that ends before its flush, or keeps its failure to itself, acknowledges nothing by that", async (t) => {
+    const slow = Promise.withResolvers<void>()
+    let gate: FlushGate = (flush) => {
+      void flush()
+      return Promise.resolve()
+    }
+    const { write, flushed, has } = fixture(t, (flush) => gate(flush), undefined, undefined, slow.promise)
+    let acknowledged = false
+    const early = write("a").then(() => (acknowledged = true))
+    for (let turns = 0; turns < 50; turns++) await new Promise(setImmediate)
+    assert.deepEqual([acknowledged, flushed], [false, []])
+    slow.resolve()
+    await early
+    gate = (flush) => flush().catch(() => undefined)
+    assert.deepEqual(await codesOf([write("b"), write("c", true)]), ["STORE_UNAVAILABLE", "STORE_UNAVAILABLE"])
+    assert.equal(has("b"), false)
+  })
+
+  test("a gate that flushes twice, or tries again, has one flush: each operation gets its own answer", async (t) => {
+    let second: Promise<string> | undefined
+    let gate: FlushGate = async (flush) => {
+      gate = (later) => later()
+      await flush()
+      second = write("b")
+      await flush()
+    }
+    const { write, failed } = fixture(t, (flush) => gate(flush))
+    assert.equal(await write("a"), "a")
+    assert.equal(await second, "b")
+    gate = (flush) => flush().catch(flush)
+    assert.deepEqual(await codesOf([write("c"), write("d", true)]), ["STORE_UNAVAILABLE", "STORE_UNAVAILABLE"])
+    assert.deepEqual(failed, ["rolled-back"])
   })
 
   test("C37 where its beginning fails, nothing of a batch is executed, and the next one begins again", async (t) => {

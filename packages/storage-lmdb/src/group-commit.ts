@@ -35,7 +35,7 @@ export interface GroupCommitOptions {
   readonly failed: (outcome: "rolled-back" | "unknown") => void
 }
 
-/** Wraps every flush: holds it back, delays or fails it. Calling `flush` commits and flushes a batch. */
+/** Wraps every flush: holds it back, delays or fails it. Calling `flush` commits and flushes a batch, once; it counts whether that is awaited or not. */
 export type FlushGate = (flush: () => Promise<void>) => Promise<void>
 
 interface Operation {
@@ -84,6 +84,8 @@ export class GroupCommit {
   #running: Promise<void> | undefined
   /** Fulfils when the last write has ended, also one that its gate gave up on. */
   #written: Promise<unknown> = Promise.resolve()
+  /** A write that its gate gave up on goes on: memory may be behind the disk at any moment. */
+  #adrift = false
   #stalled = false
   #closed = false
 
@@ -95,9 +97,9 @@ export class GroupCommit {
     return this.#stalled
   }
 
-  /** Whether an operation on this actor, or on any (undefined), has been submitted and has not settled. */
+  /** Whether an operation on this actor, or on any (undefined), has been submitted and has not settled, as far as is known. */
   busy(actor: string | undefined): boolean {
-    return actor === undefined ? this.#pending.size > 0 : this.#pending.has(actor)
+    return this.#adrift || (actor === undefined ? this.#pending.size > 0 : this.#pending.has(actor))
   }
 
   /** Throws where the store serves no operation now. */
@@ -218,26 +220,43 @@ export class GroupCommit {
 
   async #flush(run: () => boolean): Promise<void> {
     let givenUp = false
+    let writing = false
+    let flushing: Promise<void> | undefined
     const write = async (): Promise<void> => {
+      writing = true
       try {
         await this.#o.write()
       } finally {
+        writing = false
         // What came of it is known only now.
-        if (givenUp) this.#o.failed("unknown")
+        if (givenUp) {
+          this.#adrift = false
+          this.#o.failed("unknown")
+        }
       }
     }
+    const flush = async (): Promise<void> => {
+      await this.#written
+      // All that this round of the event loop brings shares the batch.
+      await setImmediate()
+      if (givenUp || !run()) return
+      const written = write()
+      this.#written = Promise.allSettled([written])
+      await written
+    }
     try {
-      await this.#o.gate(async () => {
-        await this.#written
-        // All that this round of the event loop brings shares the batch.
-        await setImmediate()
-        if (!run()) return
-        const written = write()
-        this.#written = Promise.allSettled([written])
-        await written
+      await this.#o.gate(() => {
+        if (flushing) return flushing
+        flushing = flush()
+        // A gate that has given up need not look at it.
+        flushing.catch(() => undefined)
+        return flushing
       })
+      // The gate may have ended before it, or have kept its failure to itself.
+      await flushing
     } catch (error) {
       givenUp = true
+      if (writing) this.#adrift = true
       this.#o.failed(error instanceof Aborted ? "rolled-back" : "unknown")
       throw unknownUnlessAborted(error)
     }

@@ -555,6 +555,27 @@ void describe("an LMDB store whose disk hangs or is overwhelmed", () => {
     assert.equal((await store.peek(a))?.e, 0)
   })
 
+  test("what is read in the batch that wrote it is the reader's own", async (t) => {
+    const store = await opened(t, folderFor(t))
+    await written(store, a, "1")
+    const [, one, two] = await Promise.all([
+      store.compact(a, { e: 0, f: 1 }, entry("snapshot"), 1),
+      store.load(a),
+      store.load(a),
+    ])
+    one?.body.snapshot?.fill(0)
+    assert.deepEqual(Buffer.from(two?.body.snapshot ?? []).toString(), "snapshot")
+    assert.equal(two?.body.snapshot?.buffer.byteLength, 8 + "snapshot".length, "and holds no memory of others")
+  })
+
+  test("C29 a POP that cannot be forgotten, for its name is too long, fails alone", async (t) => {
+    const store = await opened(t, folderFor(t))
+    const forgotten = store.forget("x".repeat(3_000), { e: 1 } as never)
+    const claimed = store.claim(a, true)
+    await assert.rejects(forgotten, RangeError)
+    assert.equal((await claimed).kind, "claimed")
+  })
+
   test("an operation that fails on its own does not touch those in its batch", async (t) => {
     const store = await opened(t, folderFor(t))
     await written(store, a, "1", "2")

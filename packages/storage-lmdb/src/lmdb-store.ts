@@ -247,14 +247,16 @@ export class LmdbStore implements Store {
 
   async forget(pop: string, told: Forgotten): Promise<Forgotten> {
     const key = forgottenKey(pop)
+    let wrote = false
     const step = (): Forgotten => {
       const bytes = this.#batch.tables.meta.get(key)
       const known = bytes && (decodeValue(key, bytes, `what is remembered of ${pop}`) as Forgotten)
       const merged = mergeForgotten(known, told)
       this.#put(key, merged)
+      wrote = true
       return merged
     }
-    return this.#commits.submit("", 0, step, () => true, { counts: false })
+    return this.#commits.submit("", 0, step, () => wrote, { counts: false })
   }
 
   async rememberPeer(pop: string, { store, watermark }: PeerMemory): Promise<void> {

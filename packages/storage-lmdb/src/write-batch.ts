@@ -69,7 +69,9 @@ export class BatchTable {
 
   get(key: Uint8Array): Uint8Array | undefined {
     const written = this.#written.size > 0 ? this.#written.get(textOf(key)) : undefined
-    return written ? written.value : this.#table.get(key)
+    if (written === undefined) return this.#table.get(key)
+    // A copy, as what is read off the disk: who gets it may keep and change it.
+    return written.value && new Uint8Array(written.value)
   }
 
   has(key: Uint8Array): boolean {
