@@ -76,26 +76,6 @@ void describe("the intake of clients' frames", () => {
     assert.ok(load.roundMs() < 11, "of what is read now it tells again")
   })
 
-  test("C54 frames of one round tell that round, in whichever they are read: one stall is not many late rounds", () => {
-    const { come, take, end, load } = setUp()
-    const told: number[] = []
-    const tell = (): void => {
-      take(0, () => {
-        told.push(load.rounds())
-        come("work", 0)
-      })
-    }
-    come("a stall", 200)
-    const stalled = load.rounds()
-    for (let i = 0; i < 3; i++) {
-      tell()
-      come("long", 4)
-    }
-    for (let i = 0; i < 3; i++) end()
-    assert.deepEqual(told, [stalled, stalled, stalled])
-    assert.ok(load.rounds() > stalled)
-  })
-
   test("past a number of frames, or of characters, that wait, what waits longest is read at once", () => {
     for (const [chars, count] of [
       [0, 65_536],

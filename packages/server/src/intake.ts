@@ -18,9 +18,8 @@ interface Waiting {
   readonly chars: number
   readonly run: () => void
   readonly at: number
-  /** Of the round in which it came, when it came: what is told of it while it is read. */
+  /** Of the round in which it came, when it came. */
   readonly roundMs: number
-  readonly round: number
 }
 
 /**
@@ -81,7 +80,7 @@ export function createIntake(lateMsMax: number, parts: LoopParts = node): Intake
   return {
     load: {
       roundMs: () => (running ? running.roundMs + parts.mono() - running.at : loop.roundMs()),
-      rounds: () => (running ? running.round : loop.rounds()),
+      rounds: () => loop.rounds(),
       busyMs: () => loop.busyMs(),
     },
     take(size, run) {
@@ -91,7 +90,7 @@ export function createIntake(lateMsMax: number, parts: LoopParts = node): Intake
         read(run)
         return
       }
-      waiting.push({ chars: size, run, at: parts.mono(), roundMs, round: loop.rounds() })
+      waiting.push({ chars: size, run, at: parts.mono(), roundMs })
       chars += size
       if (!reading) while (waiting.length - head > waitingMax || chars > waitingCharsMax) next()
       if (waiting.length > 0) ask()
