@@ -101,7 +101,7 @@ function errorsText(): string {
     )
   return `# Errors
 
-${made} The tables are \`packages/protocol/src/errors.ts\` and \`packages/protocol/src/close-codes.ts\`.
+${made} The tables are \`packages/protocol/src/error-texts.ts\` and \`packages/protocol/src/close-codes.ts\`.
 
 Every error that Sojourn reports is a \`SojournError\` with a \`code\` from the first table. The code is stable; the message
 says what failed with which values. \`retry\` and \`outcome\` are defaults: one occurrence may know better, and then its own

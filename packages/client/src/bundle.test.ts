@@ -23,5 +23,7 @@ test("the client bundles for the browser, without Node, and stays small", async 
   const [whole, own] = await Promise.all([bundle([]), bundle(["superjson"])])
   t.diagnostic(`gzip: ${whole.gzBytes} bytes with superjson, ${own.gzBytes} without`)
   assert.doesNotMatch(whole.text, /node:|\brequire\(/)
-  assert.ok(whole.gzBytes <= 17_225, `${whole.gzBytes} bytes`)
+  assert.doesNotMatch(whole.text, /another process has this store open/, "the texts of a server's errors are left out")
+  assert.doesNotMatch(whole.text, /new [\w$]+\("[A-Z_]+"(?:\)|,void 0)/, "so a client's own errors bring their message")
+  assert.ok(whole.gzBytes <= 16_203, `${whole.gzBytes} bytes`)
 })

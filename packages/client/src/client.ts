@@ -15,7 +15,7 @@ import { Connection, type ConnectionOwner } from "./connection.ts"
 import { Emitter } from "./emitter.ts"
 import { createClasses, createHandle } from "./handle.ts"
 import { withLimits, type ClientLimits } from "./limits.ts"
-import { Link, withOutcome, type LinkHost } from "./link.ts"
+import { Link, clientClosed, withOutcome, type LinkHost } from "./link.ts"
 import { Tickets } from "./tickets.ts"
 import type {
   ActorHandle,
@@ -116,15 +116,13 @@ class Core implements LinkHost, ConnectionOwner {
   }
 
   connect(): void {
-    if (this.connection.status === "closed")
-      throw new SojournError("CLIENT_CLOSED", undefined, { outcome: "not-executed" })
+    if (this.connection.status === "closed") throw clientClosed("not-executed")
     this.#refusal = undefined
     this.connection.start()
   }
 
   switchTo(url: string): void {
-    if (this.connection.status === "closed")
-      throw new SojournError("CLIENT_CLOSED", undefined, { outcome: "not-executed" })
+    if (this.connection.status === "closed") throw clientClosed("not-executed")
     this.#refusal = undefined
     this.connection.switchTo(url)
   }
@@ -137,7 +135,7 @@ class Core implements LinkHost, ConnectionOwner {
 
   close(): Promise<void> {
     if (this.connection.status !== "closed") {
-      this.#refusal = new SojournError("CLIENT_CLOSED", undefined, { outcome: "not-executed" })
+      this.#refusal = clientClosed("not-executed")
       for (const { link } of this.#links.values()) link.release()
       this.#alarm.cancel()
     }

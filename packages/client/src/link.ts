@@ -298,7 +298,7 @@ export class Link {
     this.#host.keepTicket(this, f.ticket)
     if (f.resumed !== "replay" && this.position !== undefined && f.r < this.position)
       this.#host.error(
-        new SojournError("HISTORY_LOST", undefined, {
+        new SojournError("HISTORY_LOST", "the client knows a later revision than the actor has", {
           details: { ...this.#details(), position: this.position, revision: f.r },
         }),
       )
@@ -447,7 +447,7 @@ export class Link {
     this.resumes.clear()
     this.live.clear()
     this.#leave()
-    this.reject(new SojournError("CLIENT_CLOSED"), false, true)
+    this.reject(clientClosed("unknown"), false, true)
     this.position = undefined
     this.#known = false
   }
@@ -566,22 +566,19 @@ export class Link {
 }
 
 function aborted(signal: AbortSignal, sent: boolean): SojournError {
-  return new SojournError("CALL_ABORTED", undefined, {
+  return new SojournError("CALL_ABORTED", "the caller's signal aborted the call", {
     cause: signal.reason,
     outcome: sent ? "unknown" : "not-executed",
   })
 }
 
+/** The client, or this handle of it, was closed. */
+export function clientClosed(outcome: Outcome): SojournError {
+  return new SojournError("CLIENT_CLOSED", "the client was closed", { outcome })
+}
+
 /** The same error with what is known of this request's effect. */
 export function withOutcome(error: SojournError, outcome: Outcome, retry = error.retry): SojournError {
-  const { code, message, retryAfterMs, ref, data, details } = error
-  return new SojournError(code, message, {
-    outcome,
-    retry,
-    details,
-    cause: error.cause,
-    data,
-    ...(retryAfterMs === undefined ? {} : { retryAfterMs }),
-    ...(ref === undefined ? {} : { ref }),
-  })
+  // An error's own fields are its options; the cause is there too, but not enumerable.
+  return new SojournError(error.code, error.message, { ...error, cause: error.cause, outcome, retry })
 }

@@ -1,5 +1,6 @@
 /**
- * The one table of errors. `docs/errors.md`, the close codes and the client's behaviour come from it.
+ * Every error's code, with what it says of itself unless one occurrence knows better. Its text is in `error-texts.ts`; `docs/errors.md`,
+ * the close codes and the client's behaviour come from both.
  *
  * `retry`: whether the same request may succeed if made again: `never` (mend the request first), `later` (wait, then the same
  * place), `elsewhere` (at once, through a fresh attach; the actor is at another place).
@@ -8,66 +9,73 @@
 export type Retry = "never" | "later" | "elsewhere"
 export type Outcome = "not-executed" | "unknown" | "executed"
 
-export const ERRORS = {
-  BAD_FRAME: ["never", "not-executed", "a frame that is not of the protocol's form"],
-  FRAME_TOO_LARGE: ["never", "not-executed", "a frame over the limit"],
-  UNAUTHORIZED: ["never", "not-executed", "not authenticated, or the token was refused"],
-  FORBIDDEN: ["never", "not-executed", "this principal may not do this"],
-  FOREIGN_ORIGIN: ["never", "not-executed", "the page's origin is not on the allow-list"],
-  UNKNOWN_ACTOR: ["never", "not-executed", "no actor class of this name is set up here"],
-  UNKNOWN_ACTION: ["never", "not-executed", "the actor has no such action or query"],
-  BAD_KEY: ["never", "not-executed", "the actor's key is empty, too long or names an unknown home"],
-  BAD_INPUT: ["never", "not-executed", "the arguments were refused by the action's validator"],
-  BAD_STATE: ["never", "not-executed", "the turn left a state that cannot be stored; it was rolled back"],
-  ACTOR_ERROR: ["never", "not-executed", "the action refused"],
-  INTERNAL: ["never", "not-executed", "the action failed; the id finds it in the server's log"],
-  REPLY_TOO_LARGE: ["never", "not-executed", "the action's reply is over the limit; the turn was rolled back"],
-  REPLY_GONE: ["never", "executed", "the call was applied and its reply acknowledged earlier; it is kept no longer"],
-  CALL_SKIPPED: ["never", "not-executed", "the caller had given this call up before it was applied"],
-  CALL_CHAIN: ["never", "not-executed", "a call chain is too long, or comes back"],
-  SESSION_UNKNOWN: ["never", "unknown", "the session is expired, forged or another principal's"],
-  SESSIONS_FULL: ["later", "not-executed", "the actor's session table is full"],
-  MAILBOX_FULL: ["later", "not-executed", "the actor's mailbox is full"],
-  ALARMS_FULL: ["never", "not-executed", "the actor has as many alarms as it may, or an alarm's payload is too large"],
-  RESIDENTS_FULL: ["later", "not-executed", "the node holds as many activations as it may"],
-  RATE_LIMITED: ["later", "not-executed", "too many requests from this connection"],
-  OVERLOADED: ["later", "not-executed", "the node has too much to do"],
-  SLOW_READER: ["later", "unknown", "the connection did not read what was sent to it"],
-  SNAPSHOT_TOO_LARGE: ["never", "not-executed", "the actor's state is over the limit; it stays where it is"],
-  CALL_ORDER: [
-    "elsewhere",
-    "not-executed",
-    "a call's number is not the next one; attach again and send what is unacknowledged",
-  ],
-  MOVED: ["elsewhere", "not-executed", "the actor is at another POP; attach again"],
-  SLEPT: ["elsewhere", "not-executed", "the activation ended; attach again"],
-  POP_UNREACHABLE: ["later", "not-executed", "the POP that has the actor did not answer in time"],
-  POP_FORGOTTEN: ["later", "not-executed", "the actor's last or next POP was given up as destroyed"],
-  NOT_FOUND_YET: ["later", "not-executed", "nobody asked knew where the actor is; ask again"],
-  NOT_SERVING: ["later", "not-executed", "this POP does not serve yet, or no more"],
-  STORE_LOST: ["never", "not-executed", "this POP's store is not the one that its peers remember"],
-  STORE_UNAVAILABLE: ["later", "not-executed", "the store did not answer, or refused to write"],
-  STORE_IN_USE: ["never", "not-executed", "another process has this store open"],
-  UNKNOWN_OUTCOME: ["later", "unknown", "a write's outcome is unknown; the activation was dropped"],
-  FENCED: ["elsewhere", "unknown", "refused: the epoch, fence or revision is not the record's"],
-  CORRUPT_RECORD: ["never", "not-executed", "a stored record fails its checksum or format; it is left untouched"],
-  HISTORY_LOST: ["never", "unknown", "the client knows a later revision than the actor has"],
-  RESIDENCY_DENIED: ["never", "not-executed", "the actor's residency does not allow it at this POP"],
-  SCHEMA_NEWER: ["later", "not-executed", "the actor's state is of a later schema than this POP's code"],
-  MIGRATION_FAILED: ["never", "not-executed", "a step of the actor's migration failed; its stored state is untouched"],
-  INVARIANT: ["later", "unknown", "an invariant of the protocol does not hold; the activation was dropped"],
-  CALL_TIMEOUT: ["later", "unknown", "no reply within the call's time"],
-  CALL_NOT_SENT: ["later", "not-executed", "the call was never sent within its time"],
-  CALL_ABORTED: ["never", "unknown", "the caller's signal aborted the call"],
-  QUEUE_FULL: ["later", "not-executed", "the client's queue of unsent calls is full"],
-  CLIENT_CLOSED: ["never", "unknown", "the client was closed"],
-  HANDSHAKE_TIMEOUT: ["later", "not-executed", "no valid first frame in time"],
-  HALF_OPEN: ["later", "unknown", "nothing was heard from the other side in time"],
-  MESH_REFUSED: ["never", "not-executed", "a mesh peer is unknown, or has another secret or list of homes"],
-  BAD_CONFIG: ["never", "not-executed", "an option is missing, out of range or contradicts another"],
-} as const satisfies Record<string, readonly [Retry, Outcome, string]>
+/** Most errors had no effect. */
+const never = ["never", "not-executed"] as const
+const later = ["later", "not-executed"] as const
+const elsewhere = ["elsewhere", "not-executed"] as const
 
-export type ErrorCode = keyof typeof ERRORS
+export const errorKinds = {
+  BAD_FRAME: never,
+  FRAME_TOO_LARGE: never,
+  UNAUTHORIZED: never,
+  FORBIDDEN: never,
+  FOREIGN_ORIGIN: never,
+  UNKNOWN_ACTOR: never,
+  UNKNOWN_ACTION: never,
+  BAD_KEY: never,
+  BAD_INPUT: never,
+  BAD_STATE: never,
+  ACTOR_ERROR: never,
+  INTERNAL: never,
+  REPLY_TOO_LARGE: never,
+  REPLY_GONE: ["never", "executed"],
+  CALL_SKIPPED: never,
+  CALL_CHAIN: never,
+  SESSION_UNKNOWN: ["never", "unknown"],
+  SESSIONS_FULL: later,
+  MAILBOX_FULL: later,
+  ALARMS_FULL: never,
+  RESIDENTS_FULL: later,
+  RATE_LIMITED: later,
+  OVERLOADED: later,
+  SLOW_READER: ["later", "unknown"],
+  SNAPSHOT_TOO_LARGE: never,
+  CALL_ORDER: elsewhere,
+  MOVED: elsewhere,
+  SLEPT: elsewhere,
+  POP_UNREACHABLE: later,
+  POP_FORGOTTEN: later,
+  NOT_FOUND_YET: later,
+  NOT_SERVING: later,
+  STORE_LOST: never,
+  STORE_UNAVAILABLE: later,
+  STORE_IN_USE: never,
+  UNKNOWN_OUTCOME: ["later", "unknown"],
+  FENCED: ["elsewhere", "unknown"],
+  CORRUPT_RECORD: never,
+  HISTORY_LOST: ["never", "unknown"],
+  RESIDENCY_DENIED: never,
+  SCHEMA_NEWER: later,
+  MIGRATION_FAILED: never,
+  INVARIANT: ["later", "unknown"],
+  CALL_TIMEOUT: ["later", "unknown"],
+  CALL_NOT_SENT: later,
+  CALL_ABORTED: ["never", "unknown"],
+  QUEUE_FULL: later,
+  CLIENT_CLOSED: ["never", "unknown"],
+  HANDSHAKE_TIMEOUT: later,
+  HALF_OPEN: ["later", "unknown"],
+  MESH_REFUSED: never,
+  BAD_CONFIG: never,
+} as const satisfies Record<string, readonly [Retry, Outcome]>
+
+export type ErrorCode = keyof typeof errorKinds
+
+/**
+ * The messages of errors that are raised without one, filled by `error-texts.ts`. A bundler leaves that module out where nobody uses the
+ * table itself, as in a browser's bundle: a client gives the errors that it raises a message of their own, and shows the server's of others.
+ */
+export const defaultMessages: Partial<Record<ErrorCode, string>> = {}
 
 /** What of an error goes over the wire: nothing else ever does. `data` and the message are the author's for `ACTOR_ERROR`. */
 export interface WireError {
@@ -86,8 +94,8 @@ export interface ErrorOptions {
   readonly cause?: unknown
   readonly outcome?: Outcome
   readonly retry?: Retry
-  readonly retryAfterMs?: number
-  readonly ref?: string
+  readonly retryAfterMs?: number | undefined
+  readonly ref?: string | undefined
   readonly data?: unknown
 }
 
@@ -102,8 +110,8 @@ export class SojournError extends Error {
   readonly data: unknown
 
   constructor(code: ErrorCode, message?: string, options: ErrorOptions = {}) {
-    const [retry, outcome, text] = ERRORS[code]
-    super(message ?? text, options.cause === undefined ? undefined : { cause: options.cause })
+    const [retry, outcome] = errorKinds[code]
+    super(message ?? defaultMessages[code] ?? code, options.cause === undefined ? undefined : { cause: options.cause })
     this.name = "SojournError"
     this.code = code
     this.retry = options.retry ?? retry
@@ -114,15 +122,9 @@ export class SojournError extends Error {
     this.data = options.data
   }
 
-  static fromWire(wire: WireError): SojournError {
-    const code: ErrorCode = Object.hasOwn(ERRORS, wire.code) ? wire.code : "INTERNAL"
-    return new SojournError(code, wire.message, {
-      retry: wire.retry,
-      outcome: wire.outcome,
-      ...(wire.retryAfterMs === undefined ? {} : { retryAfterMs: wire.retryAfterMs }),
-      ...(wire.ref === undefined ? {} : { ref: wire.ref }),
-      data: wire.data,
-    })
+  static fromWire({ code, message, retry, outcome, retryAfterMs, ref, data }: WireError): SojournError {
+    const known = Object.hasOwn(errorKinds, code) ? code : "INTERNAL"
+    return new SojournError(known, message, { retry, outcome, retryAfterMs, ref, data })
   }
 
   toWire(): WireError {

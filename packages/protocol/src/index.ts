@@ -1,5 +1,6 @@
 // Errors and close codes: one table each, for code, documents and clients alike.
-export { ERRORS, SojournError, ActorError } from "./errors.ts"
+export { SojournError, ActorError } from "./errors.ts"
+export { ERRORS } from "./error-texts.ts"
 export type { ErrorCode, ErrorOptions, Outcome, Retry, WireError } from "./errors.ts"
 export { CLOSE_CODES, closeCodeOf, reconnects } from "./close-codes.ts"
 export type { CloseName } from "./close-codes.ts"
