@@ -1,5 +1,4 @@
 import { SojournError, type Chance, type Clock } from "@sojourn/protocol"
-import { nanoid } from "nanoid"
 import type { Page, SocketFactory } from "./types.ts"
 
 /**
@@ -19,7 +18,8 @@ export const ambientClock = (): Clock => ({
 
 export const ambientChance = (): Chance => ({
   random: () => Math.random(),
-  id: () => nanoid(),
+  // 128 bits; `randomUUID` would need a secure context, which a page served over http on a LAN is not.
+  id: () => crypto.getRandomValues(new Uint32Array(4)).join("-"),
 })
 
 export const ambientSocket: SocketFactory = (url, protocols, reader) => {
@@ -40,18 +40,18 @@ export const ambientSocket: SocketFactory = (url, protocols, reader) => {
   }
 }
 
+const page = (): Document | undefined => (typeof document === "undefined" ? undefined : document)
+
 export const ambientPage = (): Page => ({
-  hidden: () => typeof document !== "undefined" && document.visibilityState === "hidden",
+  hidden: () => page()?.visibilityState === "hidden",
   watch: (changed) => {
-    const targets = [
-      [globalThis, "online"],
-      [globalThis, "pageshow"],
-      [typeof document === "undefined" ? undefined : document, "visibilitychange"],
-    ] as const
-    const listener = (): void => changed()
-    for (const [target, name] of targets) target?.addEventListener?.(name, listener)
-    return () => {
-      for (const [target, name] of targets) target?.removeEventListener?.(name, listener)
-    }
+    const watching = new AbortController()
+    const { signal } = watching
+    const listen = (target: EventTarget | undefined, name: string): void =>
+      target?.addEventListener?.(name, () => changed(), { signal })
+    listen(globalThis, "online")
+    listen(globalThis, "pageshow")
+    listen(page(), "visibilitychange")
+    return () => watching.abort()
   },
 })

@@ -13,34 +13,33 @@ import { ambientChance, ambientClock, ambientPage, ambientSocket } from "./ambie
 import { retryDelayMs } from "./backoff.ts"
 import { Connection, type ConnectionOwner } from "./connection.ts"
 import { Emitter } from "./emitter.ts"
-import { createClasses, createHandle } from "./handle.ts"
+import { anyName, createHandle } from "./handle.ts"
 import { withLimits, type ClientLimits } from "./limits.ts"
-import { Link, clientClosed, withOutcome, type LinkHost } from "./link.ts"
+import { Link, clientClosed, listenerThrew, withOutcome, type LinkHost } from "./link.ts"
 import { Tickets } from "./tickets.ts"
 import type {
   ActorHandle,
   ActorShape,
   AppShape,
   Client,
+  ClientEvents,
   ClientMembers,
   ClientOptions,
-  Moved,
-  Relaxed,
   Status,
-  StatusChange,
   TicketHint,
 } from "./types.ts"
 
 /** What all actors of a client share: the connection, the session ids, the hints, the only timer. */
 class Core implements LinkHost, ConnectionOwner {
   readonly limits: ClientLimits
+  readonly clock: Clock
   readonly counts = { attaches: 0, resent: 0, gaps: 0, duplicates: 0 }
   readonly emitter: Emitter
   readonly connection: Connection
   readonly tickets: Tickets
   principal: string | undefined
+  refusal: SojournError | undefined
   readonly #options: ClientOptions
-  readonly #clock: Clock
   readonly #chance: Chance
   readonly #alarm: Alarm
   readonly #links = new Map<string, { readonly link: Link; readonly handle: ActorHandle<ActorShape> }>()
@@ -54,26 +53,25 @@ class Core implements LinkHost, ConnectionOwner {
   #asking = false
   #waking = false
   #telling = false
-  #refusal: SojournError | undefined
   #clientId: string | undefined
 
   constructor(options: ClientOptions) {
     this.#options = options
     this.limits = withLimits(options.limits)
-    this.#clock = options.clock ?? ambientClock()
+    this.clock = options.clock ?? ambientClock()
     this.#chance = options.chance ?? ambientChance()
-    this.#alarm = new Alarm(this.#clock, (now) => this.#sweep(now))
+    this.#alarm = new Alarm(this.clock, (now) => this.#sweep(now))
     this.tickets = new Tickets(this.limits.ticketsMax, options.storage)
     this.emitter = new Emitter((cause) => {
       // A listener of errors that throws has nobody left to tell.
-      if (!this.#telling) this.error(new SojournError("INTERNAL", "a listener threw", { cause, outcome: "executed" }))
+      if (!this.#telling) this.emit("error", listenerThrew(cause, {}))
     })
     this.connection = new Connection(
       {
         urls: typeof options.url === "string" ? [options.url] : options.url,
         token: options.token,
         limits: this.limits,
-        clock: this.#clock,
+        clock: this.clock,
         chance: this.#chance,
         socket: options.socket ?? ambientSocket,
         page: options.page ?? ambientPage(),
@@ -117,25 +115,25 @@ class Core implements LinkHost, ConnectionOwner {
 
   connect(): void {
     if (this.connection.status === "closed") throw clientClosed("not-executed")
-    this.#refusal = undefined
+    this.refusal = undefined
     this.connection.start()
   }
 
   switchTo(url: string): void {
     if (this.connection.status === "closed") throw clientClosed("not-executed")
-    this.#refusal = undefined
+    this.refusal = undefined
     this.connection.switchTo(url)
   }
 
   async refreshToken(): Promise<void> {
     const { token } = this.#options
     const text = typeof token === "function" ? await token() : token
-    if (text !== undefined && this.connection.welcomed) this.send(`{"t":"token","token":${JSON.stringify(text)}}`)
+    if (text !== undefined && this.connection.welcomed) this.connection.say({ t: "token", token: text })
   }
 
   close(): Promise<void> {
     if (this.connection.status !== "closed") {
-      this.#refusal = clientClosed("not-executed")
+      this.refusal = clientClosed("not-executed")
       for (const { link } of this.#links.values()) link.release()
       this.#alarm.cancel()
     }
@@ -144,24 +142,8 @@ class Core implements LinkHost, ConnectionOwner {
 
   // For links.
 
-  refusal(): SojournError | undefined {
-    return this.#refusal
-  }
-
-  mono(): number {
-    return this.#clock.mono()
-  }
-
   alarmAt(mono: number): void {
-    if (!this.#refusal) this.#alarm.at(mono)
-  }
-
-  canSend(): boolean {
-    return this.connection.canSend()
-  }
-
-  send(text: string): void {
-    this.connection.send(text)
+    if (!this.refusal) this.#alarm.at(mono)
   }
 
   /** At the end of the present turn of the event loop, so that what an app does together is attached together. */
@@ -170,7 +152,7 @@ class Core implements LinkHost, ConnectionOwner {
     this.#waking = true
     void Promise.resolve().then(() => {
       this.#waking = false
-      if (this.#refusal) return
+      if (this.refusal) return
       this.connection.start()
       this.#attachWaiting()
     })
@@ -188,10 +170,6 @@ class Core implements LinkHost, ConnectionOwner {
   shutChannel(ch: number): void {
     this.#channels.delete(ch)
     this.#settle()
-  }
-
-  socket(): object | undefined {
-    return this.connection.wire
   }
 
   /** Channels were opened in the order in which the map has them. */
@@ -220,19 +198,11 @@ class Core implements LinkHost, ConnectionOwner {
     return retryDelayMs(attempt, this.#chance, this.limits)
   }
 
-  error(error: SojournError): void {
+  emit<K extends keyof ClientEvents>(name: K, payload: ClientEvents[K]): void {
     const outer = this.#telling
-    this.#telling = true
-    this.emitter.emit("error", error)
+    this.#telling ||= name === "error"
+    this.emitter.emit(name, payload)
     this.#telling = outer
-  }
-
-  moved(moved: Moved): void {
-    this.emitter.emit("moved", moved)
-  }
-
-  relaxed(relaxed: Relaxed): void {
-    this.emitter.emit("relaxed", relaxed)
   }
 
   // For the connection.
@@ -248,8 +218,7 @@ class Core implements LinkHost, ConnectionOwner {
 
   hello(token: string | undefined, attaching: boolean): string {
     this.#clientId ??= (this.#options.clientId ?? this.#chance.id()).slice(0, 64)
-    let text = `{"t":"hello","client":${JSON.stringify(this.#clientId)}`
-    if (token !== undefined) text += `,"token":${JSON.stringify(token)}`
+    const text = JSON.stringify({ t: "hello", client: this.#clientId, token }).slice(0, -1)
     const attaches: string[] = []
     // `,"attach":[]}`; then braces and a comma for each.
     let room = frameLimits.helloCharsMax - text.length - 14
@@ -321,28 +290,24 @@ class Core implements LinkHost, ConnectionOwner {
   }
 
   failed(error: SojournError): void {
-    this.#refusal = withOutcome(error, "not-executed")
+    this.refusal = withOutcome(error, "not-executed")
     this.#alarm.cancel()
     for (const { link } of this.#links.values()) link.reject(error)
-    this.error(error)
-  }
-
-  status(change: StatusChange): void {
-    this.emitter.emit("status", change)
+    this.emit("error", error)
   }
 
   #serverError(error: SojournError): void {
-    this.error(error)
+    this.emit("error", error)
     // The token expires while the connection lives: a fresh one goes in band.
     if (error.code === "UNAUTHORIZED")
       void this.refreshToken().catch((cause: unknown) =>
-        this.error(new SojournError("UNAUTHORIZED", "the token function failed", { cause, retry: "later" })),
+        this.emit("error", new SojournError("UNAUTHORIZED", "the token function failed", { cause, retry: "later" })),
       )
   }
 
   #attachWaiting(): void {
     if (!this.connection.welcomed) return
-    const now = this.mono()
+    const now = this.clock.mono()
     let lacking = 0
     for (const { link } of this.#links.values()) {
       if (!link.wantsAttach(now)) continue
@@ -351,17 +316,17 @@ class Core implements LinkHost, ConnectionOwner {
         lacking++
         continue
       }
-      this.send(`{"t":"attach",${attach}}`)
+      this.connection.send(`{"t":"attach",${attach}}`)
       link.pump()
     }
     if (lacking === 0 || this.#asking) return
     this.#asking = true
-    this.send(`{"t":"sessions","n":${Math.min(lacking, frameLimits.sessionsPerAskMax)}}`)
+    this.connection.say({ t: "sessions", n: Math.min(lacking, frameLimits.sessionsPerAskMax) })
   }
 
   /** What wants an attach, or has one too (`all`), most recently used first. */
   #byUse(all = false): Link[] {
-    const now = this.mono()
+    const now = this.clock.mono()
     return [...this.#links.values()]
       .map(({ link }) => link)
       .filter((link) => (all ? link.wanted : link.wantsAttach(now)))
@@ -417,5 +382,5 @@ export function createClient<App extends AppShape = AppShape>(options: ClientOpt
     // Runtimes that lack the symbol have no `await using` either.
     [Symbol.asyncDispose ?? Symbol.for("asyncDispose")]: () => core.close(),
   }
-  return createClasses(members, get) as Client<App>
+  return anyName(members, (name) => ({ get: (key: string) => get(name, key) })) as Client<App>
 }

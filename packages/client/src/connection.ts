@@ -4,6 +4,7 @@ import {
   closeCodeOf,
   reconnects,
   type Chance,
+  type ClientFrame,
   type Clock,
   type ServerFrame,
   type Undo,
@@ -11,7 +12,7 @@ import {
 import type { Alarm } from "./alarm.ts"
 import { retryDelayMs } from "./backoff.ts"
 import type { ClientLimits } from "./limits.ts"
-import type { Page, SocketFactory, SocketPort, Status, StatusChange } from "./types.ts"
+import type { ClientEvents, Page, SocketFactory, SocketPort, Status } from "./types.ts"
 
 /**
  * The sockets, and the status. An attempt is: token function, socket, `hello`, `welcome`, within `connectMsMax`. Whatever a superseded
@@ -50,8 +51,7 @@ export interface ConnectionOwner {
   /** The socket is gone, welcomed or not. */
   lost(): void
   failed(error: SojournError): void
-  status(change: StatusChange): void
-  error(error: SojournError): void
+  emit<K extends "status" | "error">(name: K, payload: ClientEvents[K]): void
 }
 
 export interface ConnectionParts {
@@ -148,6 +148,10 @@ export class Connection {
     else this.#wire?.held.push(text)
   }
 
+  say(frame: ClientFrame): void {
+    this.send(JSON.stringify(frame))
+  }
+
   /** Connects, if it is not connected or on its way. */
   start(): void {
     if (this.#status !== "idle" && this.#status !== "failed") return
@@ -210,7 +214,13 @@ export class Connection {
     if (!mayFollow[from].includes(to))
       throw new SojournError("INVARIANT", `a client that is ${from} cannot become ${to}`)
     this.#status = to
-    this.#owner.status({ from, to, pop: this.pop, url: this.url, ...(helloMs === undefined ? {} : { helloMs }) })
+    this.#owner.emit("status", {
+      from,
+      to,
+      pop: this.pop,
+      url: this.url,
+      ...(helloMs === undefined ? {} : { helloMs }),
+    })
   }
 
   /** A listener of the status may have decided otherwise meanwhile. */
@@ -240,7 +250,8 @@ export class Connection {
     alarm.at(wire.connectBy)
     const refused = (cause: unknown): void => {
       if (!this.#uses(wire)) return
-      this.#owner.error(
+      this.#owner.emit(
+        "error",
         new SojournError("UNAUTHORIZED", "the token function failed; connecting is tried again", {
           cause,
           retry: "later",
@@ -299,14 +310,15 @@ export class Connection {
     wire.probeBy = Infinity
     try {
       const frame = JSON.parse(data) as ServerFrame
-      if (frame.t === "ping") wire.socket?.send(frame.n === undefined ? `{"t":"pong"}` : `{"t":"pong","n":${frame.n}}`)
+      if (frame.t === "ping") wire.socket?.send(JSON.stringify({ t: "pong", n: frame.n }))
       else if (frame.t === "goaway") {
         if (wire === this.#wire) this.#goAway(Math.max(0, frame.retryAfterMs) || 0)
       } else if (frame.t === "welcome") {
         if (!wire.welcomed) this.#welcome(wire, frame)
       } else if (frame.t !== "pong" && wire.welcomed) this.#owner.frame(frame)
     } catch (cause) {
-      this.#owner.error(
+      this.#owner.emit(
+        "error",
         new SojournError("BAD_FRAME", "a frame of the server cannot be read; connecting again", { cause }),
       )
       if (this.#uses(wire)) this.#lose(wire, 1000, "bad frame")
@@ -434,7 +446,7 @@ export class Connection {
     if (wire === this.#next || this.#former) {
       if (wire === this.#next) this.#next = undefined
       else this.#fallBack()
-      this.#owner.error(error)
+      this.#owner.emit("error", error)
       if (!this.#dialing && this.#wire) this.#to("connected")
       return
     }

@@ -26,12 +26,15 @@ export class Emitter {
   }
 
   emit(name: string, payload: unknown): void {
-    for (const listener of this.#listeners.get(name) ?? [])
-      try {
-        listener(payload as never)
-      } catch (cause) {
-        this.#failed(cause)
-      }
+    for (const listener of this.#listeners.get(name) ?? []) this.tell(listener, payload)
+  }
+
+  tell(listener: (payload: never) => void, payload: unknown): void {
+    try {
+      listener(payload as never)
+    } catch (cause) {
+      this.#failed(cause)
+    }
   }
 
   clear(): void {

@@ -6,18 +6,18 @@ import type { ActorHandle, ActorShape, CallOptions, ResumeInfo } from "./types.t
 type Method = (...args: unknown[]) => Promise<unknown>
 
 /**
- * Any name is a method; each is made once. `then` is none: an awaited object must not look like a promise. Members of `own` (and what
- * every object has) come first.
+ * Any name is a member, made once, at first use. `then` is none: an awaited object must not look like a promise. Members of `own` (and
+ * what every object has) come first.
  */
-function methods(own: object | null, make: (name: string) => Method): object {
-  const target = own ?? (Object.create(null) as object)
-  const made = new Map<string, Method>()
+export function anyName<T extends object>(own: T | null, make: (name: string) => object): T {
+  const target = own ?? (Object.create(null) as T)
+  const made = new Map<string, object>()
   return new Proxy(target, {
     get(_, name) {
       if (typeof name !== "string" || name === "then" || name in target) return Reflect.get(target, name)
-      let method = made.get(name)
-      if (!method) made.set(name, (method = make(name)))
-      return method
+      let member = made.get(name)
+      if (!member) made.set(name, (member = make(name)))
+      return member
     },
   })
 }
@@ -33,7 +33,7 @@ export function createHandle(link: Link, ticket: () => string | undefined, close
   const call = requests(link, "call", undefined)
   const withOptions = (options: CallOptions): object => {
     const made = requests(link, "call", options)
-    return methods({ query: methods(null, requests(link, "query", options)), call: methods(null, made) }, made)
+    return anyName({ query: anyName(null, requests(link, "query", options)), call: anyName(null, made) }, made)
   }
   const members = {
     actor: link.actor,
@@ -44,8 +44,8 @@ export function createHandle(link: Link, ticket: () => string | undefined, close
       get: () => link.live.value,
       subscribe: (listener: (state: never) => void) => link.subscribe(listener),
     },
-    query: methods(null, requests(link, "query", undefined)),
-    call: methods(null, call),
+    query: anyName(null, requests(link, "query", undefined)),
+    call: anyName(null, call),
     with: withOptions,
     get position() {
       return link.position
@@ -59,18 +59,5 @@ export function createHandle(link: Link, ticket: () => string | undefined, close
     ready: () => link.ready(),
     close,
   }
-  return methods(members, call) as ActorHandle<ActorShape>
-}
-
-/** `client.cart.get("alice")`: any name is a class. */
-export function createClasses<T extends object>(own: T, get: (name: string, key: string) => unknown): T {
-  const made = new Map<string, object>()
-  return new Proxy(own, {
-    get(target, name) {
-      if (typeof name !== "string" || name === "then" || name in target) return Reflect.get(target, name)
-      let actorClass = made.get(name)
-      if (!actorClass) made.set(name, (actorClass = { get: (key: string) => get(name, key) }))
-      return actorClass
-    },
-  })
+  return anyName(members, call) as ActorHandle<ActorShape>
 }

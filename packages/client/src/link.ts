@@ -1,9 +1,18 @@
-import { SojournError, codec, frameLimits, type Outcome, type ServerFrame, type Undo } from "@sojourn/protocol"
+import {
+  SojournError,
+  codec,
+  frameLimits,
+  type Clock,
+  type Outcome,
+  type ServerFrame,
+  type Undo,
+} from "@sojourn/protocol"
+import type { Connection } from "./connection.ts"
 import { Emitter } from "./emitter.ts"
 import type { ClientLimits } from "./limits.ts"
 import { LiveState } from "./live-state.ts"
 import { Session, settle, type Request } from "./session.ts"
-import type { CallOptions, Moved, Relaxed } from "./types.ts"
+import type { CallOptions, ClientEvents } from "./types.ts"
 
 /**
  * One actor's end of the connection: the session, the position and the live state, and how they get attached.
@@ -20,35 +29,31 @@ import type { CallOptions, Moved, Relaxed } from "./types.ts"
  * what is unanswered goes again at the next: the server runs no number twice. A reply whose error may be retried, for a number
  * above the last that was applied at the attach (`last`), used no number up: the call goes again after a new attach.
  */
-export type Phase = "idle" | "attaching" | "attached"
+type Phase = "idle" | "attaching" | "attached"
 type Frame<T extends ServerFrame["t"]> = Extract<ServerFrame, { t: T }>
 
 /** What a link needs of its client. */
 export interface LinkHost {
   readonly limits: ClientLimits
   readonly counts: { attaches: number; resent: number; gaps: number; duplicates: number }
+  readonly clock: Clock
+  /** What frames are sent on. If only its socket's buffer is in the way, `sweep` comes soon. */
+  readonly connection: Pick<Connection, "canSend" | "say" | "send" | "wire">
   /** Set once nothing will be sent any more, or until `connect`. */
-  refusal(): SojournError | undefined
-  mono(): number
+  readonly refusal: SojournError | undefined
+  /** Infinity: never. */
   alarmAt(mono: number): void
-  /** Whether a frame may go now. If only the socket's buffer is in the way, `sweep` comes soon. */
-  canSend(): boolean
-  send(text: string): void
   /** Attaches what wants it, soon. */
   wake(): void
   /** Numbers the uses of links, so that they can be told by age. */
   countUse(): number
-  /** What frames are sent on now. */
-  socket(): object | undefined
   openChannel(link: Link): number
   shutChannel(ch: number): void
   spareSession(): string | undefined
   hint(link: Link): string | undefined
   keepTicket(link: Link, ticket: string): void
   retryDelayMs(attempt: number): number
-  error(error: SojournError): void
-  moved(moved: Moved): void
-  relaxed(relaxed: Relaxed): void
+  emit<K extends keyof ClientEvents>(name: K, payload: ClientEvents[K]): void
 }
 
 export class Link {
@@ -73,7 +78,6 @@ export class Link {
   #trailCounts = false
 
   readonly #host: LinkHost
-  readonly #actorJson: string
   #phase: Phase = "idle"
   #ch = 0
   #liveAttach = false
@@ -99,19 +103,11 @@ export class Link {
     this.#host = host
     this.actor = [name, key]
     this.id = `${name}/${key}`
-    this.#actorJson = JSON.stringify(this.actor)
     this.session = new Session(host.limits.windowCallsMax)
-    const failed = (cause: unknown): void =>
-      host.error(
-        new SojournError("INTERNAL", "a listener threw", { cause, outcome: "executed", details: this.#details() }),
-      )
+    const failed = (cause: unknown): void => host.emit("error", listenerThrew(cause, { actor: this.actor }))
     this.live = new LiveState(failed)
     this.events = new Emitter(failed)
     this.resumes = new Emitter(failed)
-  }
-
-  get phase(): Phase {
-    return this.#phase
   }
 
   /** Marks it as wanted; attaches soon if it is not. */
@@ -141,7 +137,7 @@ export class Link {
     options: CallOptions | undefined,
   ): Promise<unknown> {
     const { limits } = this.#host
-    const refusal = this.#host.refusal()
+    const refusal = this.#host.refusal
     if (refusal) throw refusal
     const signal = options?.signal
     const timeoutMs = options?.timeoutMs ?? limits.callMs
@@ -161,7 +157,7 @@ export class Link {
         `${this.session.queued} calls to ${this.id} wait to be sent (limits.queueCallsMax, queueCharsMax); make fewer, or wait for replies`,
       )
     const waiter = Promise.withResolvers<unknown>()
-    const deadline = this.#host.mono() + timeoutMs
+    const deadline = this.#host.clock.mono() + timeoutMs
     const request: Request = { kind, name, body, n: 0, after: 0, sends: 0, deadline, waiter, release: undefined }
     if (signal) {
       const listener = (): void => this.session.giveUp(request, (sent) => aborted(signal, sent && kind === "call"))
@@ -177,12 +173,12 @@ export class Link {
   }
 
   ready(): Promise<void> {
-    const refusal = this.#host.refusal()
+    const refusal = this.#host.refusal
     if (refusal) return Promise.reject(refusal)
     this.use()
     if (this.#phase === "attached") return Promise.resolve()
     const waiter = Promise.withResolvers<void>()
-    const deadline = this.#host.mono() + this.#host.limits.callMs
+    const deadline = this.#host.clock.mono() + this.#host.limits.callMs
     this.#ready.push({ waiter, deadline })
     this.#host.alarmAt(deadline)
     return waiter.promise
@@ -203,20 +199,13 @@ export class Link {
     // An attach without live state under way is made again, with it.
     if (this.#phase !== "idle" && !this.#liveAttach) this.#leave()
     this.use()
-    if (this.live.has)
-      try {
-        listener(this.live.value as never)
-      } catch (cause) {
-        this.#host.error(
-          new SojournError("INTERNAL", "a listener threw", { cause, outcome: "executed", details: this.#details() }),
-        )
-      }
+    this.live.tell(listener)
     return undo
   }
 
   /** Sends what may go now. */
   pump(): void {
-    while (this.#phase !== "idle" && this.#host.canSend()) {
+    while (this.#phase !== "idle" && this.#host.connection.canSend()) {
       const request = this.session.take(Infinity)
       if (!request) return
       if (request.sends > 1) this.#host.counts.resent++
@@ -224,7 +213,7 @@ export class Link {
         request.kind === "call"
           ? `"call","ch":${this.#ch},"c"`
           : `"query","ch":${this.#ch},"after":${request.after},"q"`
-      this.#host.send(`{"t":${number}:${request.n},${request.body}}`)
+      this.#host.connection.send(`{"t":${number}:${request.n},${request.body}}`)
     }
   }
 
@@ -243,19 +232,19 @@ export class Link {
     const live = this.live.wanted
     if (!live) this.live.drop()
     // Without a state, patches from a position on would have nothing to apply to.
-    const position = live && !this.live.has ? undefined : this.position
+    const pos = live && !this.live.has ? undefined : this.position
     const ticket = this.#host.hint(this)
-    let text = `"actor":${this.#actorJson},"sid":${JSON.stringify(session.sid)},"acked":${session.acked},"live":${live}`
-    if (position !== undefined) text += `,"pos":${position}`
-    if (ticket !== undefined) text += `,"ticket":${JSON.stringify(ticket)}`
-    const socket = this.#host.socket()
-    if (socket && this.#arrived.has(socket)) text += ',"stay":true'
+    const socket = this.#host.connection.wire
+    const { actor } = this
+    const { sid, acked } = session
+    const stay = socket && this.#arrived.has(socket) ? true : undefined
+    let text = JSON.stringify({ actor, sid, acked, live, pos, ticket, stay }).slice(1, -1)
     // Channel number, and the brackets of both lists.
     if (text.length + 60 > room) return undefined
     this.#ch = this.#host.openChannel(this)
     this.#phase = "attaching"
     this.#liveAttach = live
-    this.#sentAt = this.#host.mono()
+    this.#sentAt = this.#host.clock.mono()
     this.#host.alarmAt(this.#sentAt + this.#host.limits.attachMsMax)
     this.#host.counts.attaches++
     text = `"ch":${this.#ch},${text}`
@@ -278,7 +267,7 @@ export class Link {
 
   onAttached(f: Frame<"attached">): void {
     if (this.#phase !== "attaching") return
-    const now = this.#host.mono()
+    const now = this.#host.clock.mono()
     if (f.last >= this.session.next) {
       // Numbers that this client never used: going on would take another's replies for its own.
       this.#leave()
@@ -291,15 +280,16 @@ export class Link {
     }
     this.#phase = "attached"
     this.#attachedAt = now
-    const socket = this.#host.socket()
+    const socket = this.#host.connection.wire
     if (socket) this.#arrived.add(socket)
     this.#dropTrail()
     this.#applied = f.last
     this.#host.keepTicket(this, f.ticket)
     if (f.resumed !== "replay" && this.position !== undefined && f.r < this.position)
-      this.#host.error(
+      this.#host.emit(
+        "error",
         new SojournError("HISTORY_LOST", "the client knows a later revision than the actor has", {
-          details: { ...this.#details(), position: this.position, revision: f.r },
+          details: { actor: this.actor, position: this.position, revision: f.r },
         }),
       )
     const how = f.resumed === "new" && this.#known ? "snapshot" : f.resumed
@@ -310,7 +300,7 @@ export class Link {
     this.pop = f.pop
     for (const { waiter } of this.#ready.splice(0)) waiter.resolve()
     if (from !== undefined && from !== f.pop)
-      this.#host.moved({ actor: this.actor, from, to: f.pop, ms: now - this.#sentAt, report: f.move })
+      this.#host.emit("moved", { actor: this.actor, from, to: f.pop, ms: now - this.#sentAt, report: f.move })
     this.resumes.emit("", [how, { pop: f.pop, epoch: f.e, revision: f.r }])
     if (f.state) this.live.changed()
     // What came by the trail could not be acknowledged.
@@ -336,7 +326,7 @@ export class Link {
     }
     if (f.err && f.err.retry !== "never" && f.c > this.#applied) return this.#again(SojournError.fromWire(f.err), true)
     this.session.replied(f.c)
-    if (f.relaxed) this.#host.relaxed({ actor: this.actor, action: call.name })
+    if (f.relaxed) this.#host.emit("relaxed", { actor: this.actor, action: call.name })
     this.#answer(call, f)
     this.#heard()
     if (this.session.queued > 0) this.pump()
@@ -393,7 +383,7 @@ export class Link {
       const from = this.pop
       this.pop = f.to
       if (from !== undefined && from !== f.to)
-        this.#host.moved({ actor: this.actor, from, to: f.to, ms: 0, report: undefined })
+        this.#host.emit("moved", { actor: this.actor, from, to: f.to, ms: 0, report: undefined })
       return
     }
     this.#again(new SojournError("MOVED", `the actor went to ${f.to}`), false)
@@ -410,7 +400,10 @@ export class Link {
     this.#drop()
     this.wanted = false
     this.reject(error, refused)
-    this.#host.error(new SojournError(error.code, error.message, { cause: error, details: this.#details() }))
+    this.#host.emit(
+      "error",
+      new SojournError(error.code, error.message, { cause: error, details: { actor: this.actor } }),
+    )
   }
 
   /** The connection is gone. What was sent stays sent. */
@@ -462,7 +455,7 @@ export class Link {
         const outcome = request.kind === "call" ? "unknown" : "not-executed"
         return new SojournError("CALL_TIMEOUT", `${what} had no reply within its time`, { cause, outcome })
       })
-    if (this.#deadline < Infinity) this.#host.alarmAt(this.#deadline)
+    this.#host.alarmAt(this.#deadline)
     for (const entry of [...this.#ready])
       if (now < entry.deadline) this.#host.alarmAt(entry.deadline)
       else {
@@ -477,7 +470,7 @@ export class Link {
       else this.#again(new SojournError("POP_UNREACHABLE", `the attach of ${this.id} had no answer`), true)
     }
     if (now >= this.#ackAt) this.#acknowledge()
-    else if (this.#ackAt < Infinity) this.#host.alarmAt(this.#ackAt)
+    else this.#host.alarmAt(this.#ackAt)
     if (this.#phase !== "idle") this.pump()
     else if (this.wanted && this.#notBefore > now) this.#host.alarmAt(this.#notBefore)
   }
@@ -485,7 +478,7 @@ export class Link {
   /** Attaches again after what `error` says, never in a tight loop: an attach that did not last counts as another try. */
   #again(error: SojournError, tellServer: boolean): void {
     const { limits } = this.#host
-    const now = this.#host.mono()
+    const now = this.#host.clock.mono()
     this.#trouble = error
     if (this.#phase === "attached" && now - this.#attachedAt >= limits.bounceMs) this.#tries = 0
     if (tellServer) this.#leave()
@@ -512,7 +505,8 @@ export class Link {
 
   /** Ends the attach on both sides. */
   #leave(): void {
-    if (this.#phase !== "idle" && this.#host.refusal() === undefined) this.#host.send(`{"t":"detach","ch":${this.#ch}}`)
+    if (this.#phase !== "idle" && this.#host.refusal === undefined)
+      this.#host.connection.say({ t: "detach", ch: this.#ch })
     this.#drop()
   }
 
@@ -549,7 +543,7 @@ export class Link {
   #heard(): void {
     const { limits } = this.#host
     if (++this.#unacked >= limits.ackFrames) this.#acknowledge()
-    else if (this.#unacked === 1) this.#host.alarmAt((this.#ackAt = this.#host.mono() + limits.ackMs))
+    else if (this.#unacked === 1) this.#host.alarmAt((this.#ackAt = this.#host.clock.mono() + limits.ackMs))
   }
 
   #acknowledge(): void {
@@ -557,11 +551,7 @@ export class Link {
     this.#unacked = 0
     if (this.#phase !== "attached" || this.position === undefined) return
     this.session.told = this.session.acked
-    this.#host.send(`{"t":"ack","ch":${this.#ch},"c":${this.session.acked},"r":${this.position}}`)
-  }
-
-  #details(): Record<string, unknown> {
-    return { actor: this.actor }
+    this.#host.connection.say({ t: "ack", ch: this.#ch, c: this.session.acked, r: this.position })
   }
 }
 
@@ -570,6 +560,11 @@ function aborted(signal: AbortSignal, sent: boolean): SojournError {
     cause: signal.reason,
     outcome: sent ? "unknown" : "not-executed",
   })
+}
+
+/** Of an app's own listener: what it was told of has happened all the same. */
+export function listenerThrew(cause: unknown, details: Readonly<Record<string, unknown>>): SojournError {
+  return new SojournError("INTERNAL", "a listener threw", { cause, outcome: "executed", details })
 }
 
 /** The client, or this handle of it, was closed. */

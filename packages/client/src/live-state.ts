@@ -44,6 +44,11 @@ export class LiveState {
     if (this.has) this.#changes.emit("", this.value)
   }
 
+  /** Tells one of them alone what there is, if there is anything. */
+  tell(listener: (state: never) => void): void {
+    if (this.has) this.#changes.tell(listener, this.value)
+  }
+
   drop(): void {
     this.value = undefined
     this.has = false
