@@ -1,13 +1,4 @@
-import {
-  SUBPROTOCOL,
-  SojournError,
-  TICKET_PREFIX,
-  frameLimits,
-  ticketCharsMax,
-  type Chance,
-  type Clock,
-  type ServerFrame,
-} from "@sojourn/protocol"
+import { SojournError, frameLimits, ticketCharsMax, type Chance, type Clock, type ServerFrame } from "@sojourn/protocol"
 import { Alarm } from "./alarm.ts"
 import { ambientChance, ambientClock, ambientPage, ambientSocket } from "./ambient.ts"
 import { retryDelayMs } from "./backoff.ts"
@@ -76,8 +67,6 @@ class Core implements LinkHost, ConnectionOwner {
         socket: options.socket ?? ambientSocket,
         page: options.page ?? ambientPage(),
         alarm: this.#alarm,
-        protocol: SUBPROTOCOL,
-        ticketPrefix: TICKET_PREFIX,
       },
       this,
     )

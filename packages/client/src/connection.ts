@@ -1,6 +1,8 @@
 import {
   CLOSE_CODES,
+  SUBPROTOCOL,
   SojournError,
+  TICKET_PREFIX,
   closeCodeOf,
   reconnects,
   type Chance,
@@ -63,8 +65,6 @@ export interface ConnectionParts {
   readonly socket: SocketFactory
   readonly page: Page
   readonly alarm: Alarm
-  readonly protocol: string
-  readonly ticketPrefix: string
 }
 
 interface Wire {
@@ -274,9 +274,9 @@ export class Connection {
 
   #dial(wire: Wire, token: string | undefined): void {
     if (!this.#uses(wire)) return
-    const { socket, protocol, ticketPrefix, clock } = this.#parts
+    const { socket, clock } = this.#parts
     const ticket = this.#owner.upgradeTicket(wire === this.#wire)
-    const protocols = ticket === undefined ? [protocol] : [protocol, ticketPrefix + ticket]
+    const protocols = ticket === undefined ? [SUBPROTOCOL] : [SUBPROTOCOL, TICKET_PREFIX + ticket]
     try {
       wire.socket = socket(`${this.url.replace(/^http/, "ws").replace(/\/+$/, "")}/v1/connect`, protocols, {
         open: () => {
