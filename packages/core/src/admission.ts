@@ -5,13 +5,13 @@ import type { Chance, Clock, EventSink, LoopLoad } from "./ports.ts"
 /**
  * Whether what a client asks for is taken on, or refused because the node has more to do than it can: OVERLOADED.
  *
- * Past its capacity a node is late, and ever later, in two places. It reads frames late: they wait in the system's buffers, where nobody
- * counts them; what tells is how late in a round of the event loop a frame is read, since it had come before the round began. And turns
- * that have ended wait for their write, while the loop has no time for the store. Both together are how late the node is. One with time
- * enough is late as well, after a pause or a burst or on a slow disk, and catches up or rests; so only lateness that stands counts: no rest,
- * and no round in which it was at most `lateMsMax`, for `overloadMsMin` (CoDel's standing queue, RFC 8289, told by rounds instead of packets),
- * and only while rounds do not get shorter by themselves. For `overloadHoldMs` after a refusal a quarter of that time is enough: who was
- * refused comes back bit by bit, and the queue is not to grow as far again.
+ * Past its capacity a node is late, and ever later, in two places. Frames wait until they are read: what comes now, as long as the loop
+ * takes for those before it. And turns that have ended wait for their write, while the loop has no time for the store. Both together are
+ * how late the node is. One with time enough is late as well, after a pause or a burst or on a slow disk, and catches up or rests; so only
+ * lateness that stands counts: no rest, and no round in which it was at most `lateMsMax`, for `overloadMsMin` (CoDel's standing queue,
+ * RFC 8289, told by rounds instead of packets). For `overloadHoldMs` after a refusal a quarter of that time is enough: who was refused
+ * comes back bit by bit, and the queue is not to grow as far again. And nobody is refused where less is asked of the node than it can do, by
+ * so much that it will be in time again within `overloadHoldMs` by itself.
  *
  * A refusal takes all of a client's calls away for a while. So of what is late not everything is refused, but the more the later it
  * is: half of those who come when it is twice as late as it may be. Whoever was let in stays so until what was late then is done with, since
@@ -39,17 +39,15 @@ const eventMsMin = 1_000
 export class Admission {
   readonly #o: AdmissionOptions
   #round = -1
-  /** As long as the node was late when it began. */
+  /** As long as the node was late when it began, at most `overloadHoldMs`. */
   #period = 0
   #periodEnds = -Infinity
   /** How long the last write had made a turn wait, and when that was known. */
   #writeMs = 0
   #wroteAt = -Infinity
-  /** How late the node was at the last frame, of this round and of the two before. */
+  /** How late the node was at the last frame. */
   #lateMs = 0
-  #lateMsBefore = 0
-  #lateMsEarlier = 0
-  /** When a round that was in time was last over. */
+  /** When the round after one that was in time was first looked at. */
   #inTimeAt = -Infinity
   #holdUntil = -Infinity
   #eventAt = -Infinity
@@ -76,25 +74,21 @@ export class Admission {
     if (!loop) return undefined
     const { lateMsMax, overloadMsMin, overloadHoldMs, overloadRetryMs, overloadRetryMsMax } = limits
     const now = clock.mono()
-    const roundMs = loop.roundMs()
     // What waited so long tells of no longer than that.
-    const lateMs = roundMs + (now - this.#wroteAt <= this.#writeMs ? this.#writeMs : 0)
+    const lateMs = loop.lateMs() + (now - this.#wroteAt <= this.#writeMs ? this.#writeMs : 0)
     const round = loop.rounds()
     if (round !== this.#round) {
-      if (this.#lateMs <= lateMsMax) this.#inTimeAt = now - roundMs
-      this.#lateMsEarlier = this.#lateMsBefore
-      this.#lateMsBefore = this.#lateMs
+      if (this.#lateMs <= lateMsMax) this.#inTimeAt = now
       this.#round = round
     }
     this.#lateMs = lateMs
     if (lateMs <= lateMsMax) return undefined
     const standsMs = Math.min(loop.busyMs(), now - this.#inTimeAt)
     if (standsMs < (now < this.#holdUntil ? overloadMsMin / 4 : overloadMsMin)) return undefined
-    // A stall makes one round late, and the next one shorter.
-    if (this.#lateMsEarlier <= lateMsMax || this.#lateMsBefore < this.#lateMsEarlier) return undefined
+    if (lateMs - lateMsMax <= (1 - loop.demand()) * overloadHoldMs) return undefined
     if (now >= this.#periodEnds) {
       this.#period++
-      this.#periodEnds = now + lateMs
+      this.#periodEnds = now + Math.min(lateMs, overloadHoldMs)
     }
     if (asker.period === this.#period) return undefined
     // Up to here nothing has been drawn: where nobody is late, chance takes the same course as without this.

@@ -13,7 +13,8 @@ import { VirtualClock } from "./testing/virtual-clock.ts"
 class Loop implements LoopLoad {
   late = false
   #rounds = 0
-  roundMs = (): number => (this.late ? 1e9 : 0)
+  lateMs = (): number => (this.late ? 1e9 : 0)
+  demand = (): number => (this.late ? 2 : 0)
   rounds = (): number => ++this.#rounds
   busyMs = (): number => (this.late ? Infinity : 0)
 }
@@ -56,8 +57,8 @@ async function setUp(): Promise<{
   attach: (ch: number, acked?: number, calls?: object[]) => void
   call: (c: number, a?: string) => object
   release: () => void
-  /** Makes the loop late, and goes on being late for two rounds: only the third refuses. */
-  overload: () => void
+  /** Makes the loop late, for as long as it takes until that refuses. */
+  overload: () => Promise<void>
   runs: string[]
 }> {
   const runs: string[] = []
@@ -90,10 +91,10 @@ async function setUp(): Promise<{
   noise.send({ t: "hello", client: "n", token: "bob" })
   await clock.advance(1)
   return {
-    overload: () => {
+    overload: async () => {
       loop.late = true
-      for (const ch of [1, 2])
-        noise.send({ t: "attach", ch, actor: ["counter", "noise"], sid: "none", acked: 0, live: false })
+      noise.send({ t: "attach", ch: 1, actor: ["counter", "noise"], sid: "none", acked: 0, live: false })
+      await clock.advance(defaultLimits.overloadMsMin)
     },
     node,
     loop,
@@ -118,7 +119,7 @@ describe("an overloaded node", () => {
     client.send(call(1, "wait"))
     client.send({ t: "query", ch: 1, q: 1, after: 1, n: "read", p: { v: [] } })
     await clock.advance(1)
-    overload()
+    await overload()
     client.send(call(2))
     loop.late = false
     // Were it taken on, 2 would be missing before it.
@@ -151,7 +152,7 @@ describe("an overloaded node", () => {
     await clock.advance(1)
     client.send(call(1, "wait"))
     await clock.advance(1)
-    overload()
+    await overload()
     client.send(call(2))
     loop.late = false
     await clock.advance(199)
@@ -170,7 +171,7 @@ describe("an overloaded node", () => {
 
   test("refuses a query and a new attach by the same name, and serves both afterwards", async () => {
     const { node, loop, overload, clock, client, attach } = await setUp()
-    overload()
+    await overload()
     attach(1)
     assert.deepEqual(client.told("detached"), ["detached OVERLOADED not-executed"])
     loop.late = false
@@ -182,7 +183,7 @@ describe("an overloaded node", () => {
     }
     query(2, 1)
     await clock.advance(1)
-    overload()
+    await overload()
     query(2, 2)
     assert.equal(client.told("detached").length, 2)
     loop.late = false
@@ -199,7 +200,7 @@ describe("an overloaded node", () => {
     await clock.advance(1)
     client.send(call(1, "wait"))
     await clock.advance(1)
-    overload()
+    await overload()
     client.send(call(2))
     loop.late = false
     client.send({ t: "detach", ch: 1 })
@@ -213,7 +214,7 @@ describe("an overloaded node", () => {
     test(`turns that wait ${waitMs} ms for their write, while the loop has no rest: ${waitMs < defaultLimits.lateMsMax ? "served" : "OVERLOADED"}`, async () => {
       const clock = new VirtualClock()
       let rounds = 0
-      const loop: LoopLoad = { roundMs: () => 0, rounds: () => ++rounds, busyMs: () => clock.mono() }
+      const loop: LoopLoad = { lateMs: () => 0, demand: () => 1, rounds: () => ++rounds, busyMs: () => clock.mono() }
       const counter = actor({ state: () => ({ n: 0 }), actions: { add: (c) => ++c.state.n } })
       const later = (): Promise<void> => new Promise((resolve) => clock.after(waitMs, resolve))
       const slow = (inner: Store): Store => ({

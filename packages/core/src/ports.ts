@@ -20,8 +20,10 @@ export interface Primitives {
 
 /** How a runtime with an event loop tells what it has to do. A round is one pass over everything that is ready. */
 export interface LoopLoad {
-  /** Ms since the round began: what is read now may have waited so long, besides what the round before took. */
-  roundMs(): number
+  /** Ms that a frame which comes now will have waited when it is read, as far as that is known. */
+  lateMs(): number
+  /** What has been asked of the loop lately, of what it can do: 2 at twice its capacity. Under 1 it will be in time by itself. */
+  demand(): number
   /** Number of the round that is under way. */
   rounds(): number
   /** Ms since the loop last had time to rest; moments that hardly count do not. */

@@ -62,18 +62,61 @@ void describe("the intake of clients' frames", () => {
     }
   })
 
-  test("C54 what waited tells how late it is read: the wait, and how late in its round it came", () => {
-    const { come, take, pass, end, load } = setUp()
-    assert.equal(load.roundMs(), 0)
-    come("long", 6)
-    let lateMs = -1
-    take(0, () => {
-      lateMs = load.roundMs()
-    })
-    pass(5)
-    end()
-    assert.equal(lateMs, 11)
-    assert.ok(load.roundMs() < 11, "of what is read now it tells again")
+  /** Rounds in which so many frames of 1 ms come, each ended by `extraMs` of something else. */
+  function rounds({ come, pass, end, load }: ReturnType<typeof setUp>, count: number, frames: number, extraMs = 0) {
+    for (let i = 0; i < count; i++) {
+      for (let j = 0; j < frames; j++) come("frame")
+      pass(extraMs)
+      end()
+    }
+    return { lateMs: load.lateMs(), demand: load.demand() }
+  }
+
+  test("C54 what waits tells how late it will be read, and what came how much is asked, once it is known what a frame takes", () => {
+    const fixture = setUp()
+    // Rounds of 4 ms for 4 frames; 8 come.
+    const before = rounds(fixture, 3, 8)
+    assert.equal(before.demand, 0)
+    // A round that begins with what waits is known when the next begins.
+    const after = rounds(fixture, 20, 8)
+    assert.ok(Math.abs(after.demand - 2) < 0.1, `asked ${after.demand}`)
+    // 23 times 4 more than were read; and this round has taken 4 ms.
+    assert.ok(Math.abs(after.lateMs - 4 * 23) < 8, `late ${after.lateMs} ms`)
+    // Half of a round is something else.
+    const halved = setUp()
+    const slower = rounds(halved, 200, 4, 4)
+    assert.ok(Math.abs(slower.demand - 1) < 0.1, `asked ${slower.demand}`)
+  })
+
+  test("a stall is not asked for: neither by what came meanwhile, nor in what a frame takes", () => {
+    const fixture = setUp()
+    rounds(fixture, 40, 8)
+    while (fixture.waits) {
+      fixture.end()
+      fixture.pass(0.01)
+    }
+    const usual = rounds(fixture, 200, 1, 1)
+    assert.ok(usual.demand < 0.6, `asked ${usual.demand}`)
+    fixture.pass(200)
+    // What came in 200 ms at half of what it can.
+    const after = rounds(fixture, 1, 100)
+    assert.ok(after.demand < 0.6, `asked ${after.demand}`)
+    assert.ok(Math.abs(after.lateMs - 96) < 8, `late ${after.lateMs} ms`)
+    let { lateMs } = after
+    for (let i = 0; i < 10; i++) {
+      const next = rounds(fixture, 1, 2)
+      assert.ok(next.lateMs < lateMs, "it only falls")
+      assert.ok(next.demand < 0.8, `asked ${next.demand}`)
+      lateMs = next.lateMs
+    }
+  })
+
+  test("rounds that are long with something else, and have all read, tell what a frame takes as well", () => {
+    const fixture = setUp()
+    // One of 50 ms is a stall, one after the other they are not.
+    assert.equal(rounds(fixture, 1, 1, 49).demand, 0)
+    const { demand } = rounds(fixture, 20, 1, 49)
+    assert.ok(Math.abs(demand - 1) < 0.1, `asked ${demand}`)
   })
 
   test("past a number of frames, or of characters, that wait, what waits longest is read at once", () => {

@@ -1,5 +1,5 @@
 import type { LoopLoad } from "@sojourn/core"
-import { createLoopLoad, node, type LoopParts } from "./loop-load.ts"
+import { createLoopRounds, node, type LoopParts } from "./loop-rounds.ts"
 
 /** What a round of the event loop may take in, ms of work, before what it has to send gets its turn: a tenth of what a node may be late, within these. */
 const shareMsMin = 4
@@ -7,6 +7,14 @@ const shareMsMax = 10
 /** What may wait, in frames and in characters; past it what waits longest is read at once. */
 const waitingMax = 65_536
 const waitingCharsMax = 16 * 1_048_576
+/** How far back the demand looks: so long, or as long as so many frames take, or half of what a frame that comes now will wait. */
+const demandMsMin = 25
+const demandFramesMin = 100
+/** What a frame costs is the mean of about so many rounds, of which none counts for more than so many times what its frames should have taken. */
+const costRounds = 33
+const costTimesMax = 4
+/** Before so many rounds it is not known. */
+const costRoundsMin = 3
 
 export interface Intake {
   readonly load: LoopLoad
@@ -17,28 +25,42 @@ export interface Intake {
 interface Waiting {
   readonly chars: number
   readonly run: () => void
-  readonly at: number
-  /** Of the round in which it came, when it came. */
-  readonly roundMs: number
 }
 
 /**
  * Lets frames in, a share a round. Node handles everything that has come before it hears that a write is durable: a node with more to do than it can
  * would read for longer and longer, and what it has done already would wait as long to be told.
  *
- * What waits here counts as late by how long it has (`load`): that is what tells who is to be refused.
+ * What waits here is counted, and how long rounds are that have enough to read tells what a frame costs, with all that comes of it. So `load`
+ * knows how long what comes now will wait, and how much is asked of the node. A stall shows in neither for longer than it lasts: what it
+ * left behind only gets less, and what came meanwhile is not more than usual for its time.
  */
 export function createIntake(lateMsMax: number, parts: LoopParts = node): Intake {
   const shareMs = Math.min(shareMsMax, Math.max(shareMsMin, lateMsMax / 10))
-  const loop = createLoopLoad(parts)
+  const loop = createLoopRounds(parts)
   let waiting: (Waiting | undefined)[] = []
   let head = 0
   let chars = 0
-  let running: Waiting | undefined
   let reading = false
   let asked = false
+  /** When the last share began, what has come and what was read since, whether it left some waiting, and whether the round before was longer than a share. */
+  let sharedAt = 0
+  let came = 0
+  let done = 0
+  let full = false
+  let longBefore = false
+  /** What came in which time, and what was read in which; of earlier rounds less and less. */
+  let cameSum = 0
+  let cameMs = 0
+  let doneSum = 0
+  let doneMs = 0
+  let costsOf = 0
+  let costMs = 0
+  const waits = (): number => waiting.length - head
+  const known = (): boolean => costsOf >= costRoundsMin
   const read = (run: () => void): void => {
     reading = true
+    done++
     try {
       run()
     } finally {
@@ -56,44 +78,63 @@ export function createIntake(lateMsMax: number, parts: LoopParts = node): Intake
       waiting = waiting.slice(head)
       head = 0
     }
-    running = first
-    try {
-      read(first.run)
-    } finally {
-      running = undefined
-    }
+    read(first.run)
   }
   const ask = (): void => {
     if (asked) return
     asked = true
     parts.atEnd(share)
   }
+  const learn = (now: number): void => {
+    const passedMs = now - sharedAt
+    // A round that had all read before may have rested; and one that is long by itself, not the one before it, has been stalled.
+    const long = passedMs >= shareMs
+    if (done > 0 && (full || (long && longBefore))) {
+      const should = costMs === 0 ? shareMs : done * costMs
+      doneSum += done - doneSum / costRounds
+      doneMs += Math.min(passedMs, costTimesMax * should) - doneMs / costRounds
+      costMs = doneMs / doneSum
+      costsOf++
+    }
+    const backMs = Math.max(demandMsMin, demandFramesMin * costMs, (waits() * costMs) / 2)
+    const kept = Math.max(0, 1 - passedMs / backMs)
+    cameSum = cameSum * kept + came
+    cameMs = cameMs * kept + passedMs
+    came = 0
+    done = 0
+    sharedAt = now
+    longBefore = long
+  }
   const share = (): void => {
     asked = false
-    const until = parts.mono() + shareMs
+    const now = parts.mono()
+    learn(now)
     try {
-      while (waiting.length > 0 && parts.mono() < until) next()
+      while (waits() > 0 && parts.mono() < now + shareMs) next()
     } finally {
-      if (waiting.length > 0) ask()
+      full = waits() > 0
+      if (full) ask()
     }
   }
   return {
     load: {
-      roundMs: () => (running ? running.roundMs + parts.mono() - running.at : loop.roundMs()),
+      lateMs: () => loop.roundMs() + (known() ? waits() * costMs : 0),
+      demand: () => (known() ? (cameSum * costMs) / cameMs : 0),
       rounds: () => loop.rounds(),
       busyMs: () => loop.busyMs(),
     },
     take(size, run) {
-      // What runs may bring more, which is not to run inside of it.
       const roundMs = loop.roundMs()
-      if (waiting.length === 0 && !reading && roundMs < shareMs) {
+      came++
+      ask()
+      // What runs may bring more, which is not to run inside of it.
+      if (waits() === 0 && !reading && roundMs < shareMs) {
         read(run)
         return
       }
-      waiting.push({ chars: size, run, at: parts.mono(), roundMs })
+      waiting.push({ chars: size, run })
       chars += size
-      if (!reading) while (waiting.length - head > waitingMax || chars > waitingCharsMax) next()
-      if (waiting.length > 0) ask()
+      if (!reading) while (waits() > waitingMax || chars > waitingCharsMax) next()
     },
   }
 }

@@ -1,10 +1,10 @@
 import assert from "node:assert/strict"
 import { setImmediate, setTimeout } from "node:timers/promises"
 import { test } from "node:test"
-import { createLoopLoad, type LoopParts } from "./loop-load.ts"
+import { createLoopRounds, type LoopParts } from "./loop-rounds.ts"
 
 function setUp(): {
-  load: ReturnType<typeof createLoopLoad>
+  load: ReturnType<typeof createLoopRounds>
   pass: (ms: number) => void
   rest: (ms: number) => void
   end: () => void
@@ -14,7 +14,7 @@ function setUp(): {
   let ends: (() => void)[] = []
   const parts: LoopParts = { mono: () => now, idleMs: () => idle, atEnd: (fn) => ends.push(fn) }
   return {
-    load: createLoopLoad(parts),
+    load: createLoopRounds(parts),
     pass: (ms) => (now += ms),
     rest: (ms) => {
       now += ms
@@ -90,7 +90,7 @@ test("rounds that nobody looked at leave no trace once the loop has rested", () 
 })
 
 test("Node's own loop has rounds, and rests", async () => {
-  const load = createLoopLoad()
+  const load = createLoopRounds()
   const first = load.rounds()
   assert.equal(load.rounds(), first)
   // One ends the round that was looked at, the other is of the next.

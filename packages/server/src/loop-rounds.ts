@@ -1,4 +1,3 @@
-import type { LoopLoad } from "@sojourn/core"
 import { performance } from "node:perf_hooks"
 
 /** A shorter wait is the cost of asking the system, not a rest. */
@@ -24,12 +23,21 @@ export const node: LoopParts = {
   },
 }
 
+export interface LoopRounds {
+  /** Ms since the round began: what is read now may have waited so long, besides what the round before took. */
+  roundMs(): number
+  /** Number of the round that is under way. */
+  rounds(): number
+  /** Ms since the loop last had time to rest; moments that hardly count do not. */
+  busyMs(): number
+}
+
 /**
- * The load of Node's event loop. A round is looked at only where somebody asks during it: it began when the loop came back from waiting, which nobody
+ * The rounds of Node's event loop. A round is looked at only where somebody asks during it: it began when the loop came back from waiting, which nobody
  * is told; where it did not wait, when the round before ended. A first look after a rest counts from itself: what ran before it in
  * that round is not seen.
  */
-export function createLoopLoad(parts: LoopParts = node): LoopLoad {
+export function createLoopRounds(parts: LoopParts = node): LoopRounds {
   let open = false
   let rounds = 0
   let began = 0
