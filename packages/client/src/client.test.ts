@@ -441,6 +441,79 @@ describe("events and live state", () => {
     await client.close()
   })
 
+  /** What this client's codec cannot decode: of a later version of the server, or broken. */
+  const strange = { v: 1, m: { values: [["custom", "of no codec"]] } }
+
+  test("C57 patches that cannot be decoded lead to a snapshot, an event that cannot is told of and the next ones come", async () => {
+    const { world, client, run, advance, errors } = setUp()
+    const handle = client.list.get("a")
+    const resumes: string[] = []
+    const events: string[] = []
+    handle.onResume((how) => resumes.push(how))
+    handle.on("pushed", (value) => events.push(value))
+    handle.state.subscribe(() => {})
+    await run()
+    const actor = world.actor("list/a")
+    const [attach] = actor.attaches
+    assert.ok(attach)
+    const out = { t: "out", ch: attach.ch, r: actor.r + 1, prev: actor.r } as const
+    world.socket.send({
+      ...out,
+      ev: [
+        ["pushed", strange],
+        ["pushed", { v: "next" }],
+      ],
+    })
+    await run()
+    assert.deepEqual(events, ["next"])
+    assert.deepEqual(
+      errors.map(({ code, message }) => `${code}: ${message}`),
+      ["INTERNAL: the event pushed cannot be decoded"],
+    )
+    assert.deepEqual(errors[0]?.details, { actor: ["list", "a"] })
+    actor.r++
+    world.socket.send({ ...out, r: actor.r + 1, prev: actor.r, pt: strange })
+    await advance(1_000)
+    assert.deepEqual(resumes, ["new", "snapshot"])
+    assert.equal(errors.length, 1)
+    await client.close()
+  })
+
+  test("C57 a state that cannot be decoded leaves the one before, at its position; nothing is applied to the wrong one", async () => {
+    const { world, client, run, advance, errors } = setUp()
+    const handle = client.list.get("a")
+    const states: string[] = []
+    handle.state.subscribe(({ list }) => states.push(list.join("")))
+    await run()
+    const actor = world.actor("list/a")
+    world.commit(actor, "x")
+    await run()
+    const encode = world.stateOf
+    world.stateOf = () => strange
+    world.socket.cut()
+    for (const item of "123") world.commit(actor, item)
+    actor.tail.length = 0
+    await advance(1_000)
+    assert.equal(errors.at(-1)?.code, "BAD_FRAME")
+    assert.deepEqual(handle.state.get(), { list: ["x"] })
+    world.stateOf = encode
+    await advance(60_000)
+    assert.deepEqual(
+      new Set(
+        world.sockets.flatMap(({ frames }) =>
+          frames
+            .flatMap((f) => (f.t === "hello" ? (f.attach ?? []) : f.t === "attach" ? [f] : []))
+            .map(({ pos }) => pos),
+        ),
+      ),
+      new Set([undefined, 2]),
+      "it goes on from what it has",
+    )
+    assert.deepEqual(handle.state.get(), { list: ["x", "1", "2", "3"] })
+    assert.deepEqual(states, ["", "x", "x123"])
+    await client.close()
+  })
+
   test("subscribing later attaches again, live, and the state comes", async () => {
     const { world, client, run, kinds } = setUp()
     const handle = client.list.get("a")

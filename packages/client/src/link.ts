@@ -3,7 +3,9 @@ import {
   codec,
   frameLimits,
   type Clock,
+  type Encoded,
   type Outcome,
+  type Patch,
   type ServerFrame,
   type Undo,
 } from "@sojourn/protocol"
@@ -278,6 +280,8 @@ export class Link {
         ),
       )
     }
+    // A state that cannot be decoded changes nothing here: patches from its revision on would not be meant for the one before.
+    const state = f.state && this.#liveAttach ? { value: codec.decode(f.state) } : undefined
     this.#phase = "attached"
     this.#attachedAt = now
     const socket = this.#host.connection.wire
@@ -295,7 +299,7 @@ export class Link {
     const how = f.resumed === "new" && this.#known ? "snapshot" : f.resumed
     this.#known = true
     if (f.resumed !== "replay" || this.position === undefined) this.position = f.r
-    if (f.state && this.#liveAttach) this.live.set(codec.decode(f.state), f.r)
+    if (state) this.live.set(state.value, f.r)
     const from = this.pop ?? f.move?.from
     this.pop = f.pop
     for (const { waiter } of this.#ready.splice(0)) waiter.resolve()
@@ -362,19 +366,40 @@ export class Link {
       this.#host.counts.duplicates++
       return
     }
-    if (f.prev !== this.position) return this.#gap(false)
-    if (!this.#advance(f)) this.#gap(true)
+    if (f.prev !== this.position) return this.#gap(new SojournError("SLEPT", "an output is missing"), false)
+    const unfit = this.#advance(f)
+    if (unfit) this.#gap(unfit, true)
   }
 
-  /** The next output. False: it does not fit the state, and nothing was done. */
-  #advance(f: Frame<"out">): boolean {
-    if (f.pt && this.live.has && !this.live.apply(codec.decode(f.pt), f.r)) return false
+  /** The next output. What it returns: why it does not fit the state; then nothing was done. */
+  #advance(f: Frame<"out">): SojournError | undefined {
+    if (f.pt && this.live.has)
+      try {
+        this.live.apply(codec.decode(f.pt) as readonly Patch[], f.r)
+      } catch (cause) {
+        return new SojournError("SLEPT", "an output does not fit the state", { cause })
+      }
     this.position = f.r
     this.#gapsRunning = 0
-    for (const [name, payload] of f.ev ?? []) if (this.events.has(name)) this.events.emit(name, codec.decode(payload))
+    for (const [name, payload] of f.ev ?? []) if (this.events.has(name)) this.#event(name, payload)
     if (f.pt) this.live.changed()
     this.#heard()
-    return true
+    return undefined
+  }
+
+  /** One that cannot be decoded would not be any better if it came again. */
+  #event(name: string, payload: Encoded): void {
+    let value: unknown
+    try {
+      value = codec.decode(payload)
+    } catch (cause) {
+      const details = { actor: this.actor }
+      return this.#host.emit(
+        "error",
+        new SojournError("INTERNAL", `the event ${name} cannot be decoded`, { cause, outcome: "executed", details }),
+      )
+    }
+    this.events.emit(name, value)
   }
 
   onMoved(f: Frame<"moved">): void {
@@ -496,11 +521,11 @@ export class Link {
     else this.#host.wake()
   }
 
-  #gap(unfit: boolean): void {
+  #gap(why: SojournError, unfit: boolean): void {
     this.#host.counts.gaps++
     if (unfit) this.live.drop()
     if (unfit || this.#gapsRunning++ > 0) this.position = undefined
-    this.#again(new SojournError("SLEPT", "an output is missing"), true)
+    this.#again(why, true)
   }
 
   /** Ends the attach on both sides. */

@@ -28,15 +28,9 @@ export class LiveState {
     this.#from = revision
   }
 
-  /** False: the patches do not fit, which is a gap. */
-  apply(patches: unknown, revision: number): boolean {
-    if (!this.has || revision <= this.#from) return true
-    try {
-      this.value = applyPatches(this.value, patches as readonly Patch[])
-    } catch {
-      return false
-    }
-    return true
+  /** Throws where the patches do not fit, which is a gap; the state is as it was. */
+  apply(patches: readonly Patch[], revision: number): void {
+    if (this.has && revision > this.#from) this.value = applyPatches(this.value, patches)
   }
 
   /** Tells subscribers: after `set` or `apply`, and after the events of the same turn. */

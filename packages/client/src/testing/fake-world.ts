@@ -233,7 +233,7 @@ export class FakeSocket {
       resumed,
       last: session.last,
       ticket: `${body.actor.join(".")}.${this.pop}.${actor.r}`,
-      ...(body.live && !reaches ? { state: codec.encode({ list: actor.list }) } : {}),
+      ...(body.live && !reaches ? { state: world.stateOf(actor.list) } : {}),
       ...(from === this.pop || from === ""
         ? {}
         : {
@@ -353,6 +353,7 @@ export class FakeWorld {
   stuck = false
   principalOf: (token: string | undefined) => string | undefined = (token) => token ?? "anyone"
   refuseAttach: (body: AttachBody) => SojournError | undefined = () => undefined
+  stateOf: (list: readonly unknown[]) => Encoded = (list) => codec.encode({ list })
   refuseCall: (call: CallBody) => SojournError | undefined = () => undefined
   #minted = 0
 
