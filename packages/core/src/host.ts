@@ -1,51 +1,43 @@
-import { ActorError, SojournError, type WireError } from "@sojourn/protocol"
+import { SojournError, type WireError } from "@sojourn/protocol"
 import { Activation, type Attached } from "./activation.ts"
-import { definitionOf, type App } from "./actor.ts"
-import { homeOf, parseAddress } from "./address.ts"
+import type { App } from "./actor.ts"
 import { AlarmClock } from "./alarm-clock.ts"
 import { Beliefs } from "./beliefs.ts"
+import { Borders } from "./borders.ts"
 import { Doubts } from "./doubts.ts"
 import { HostAttach, waitingFramesMax, type AttachRequest, type SessionFrame } from "./attach.ts"
+import { Failures } from "./failures.ts"
 import type { ActorPorts } from "./handles.ts"
 import { restState, step, type Ask, type HandEffect, type HandInput, type Pull } from "./handoff.ts"
 import { assertWhole, readAhead, readBody, readNeeds, type Loaded } from "./journal.ts"
 import type { Limits } from "./limits.ts"
 import { packBody, unpackBody } from "./mesh-codec.ts"
 import type { Blob, MeshMessage } from "./mesh-messages.ts"
-import { firstVersion, versionOf } from "./migrate.ts"
+import { versionOf } from "./migrate.ts"
 import type { Chance, Clock, EventSink, Primitives, Undo } from "./ports.ts"
+import { pullMessage, pullOf } from "./pull-message.ts"
 import { Offers, type MoveDone } from "./offers.ts"
 import { Residents } from "./residents.ts"
 import { Relays } from "./relays.ts"
 import { Resend } from "./resend.ts"
 import { created, decidePull, type Cut, type Granted, type HomeRole, type OwnershipRecord } from "./record.ts"
-import {
-  checkResidency,
-  homeWithin,
-  insideResidency,
-  mayHold,
-  needsOf,
-  type Asker,
-  type Residency,
-} from "./residency.ts"
+import { needsOf, type Residency } from "./residency.ts"
 import { emptyBody, type Body, type Compacted, type Grant, type PullAnswer, type Store } from "./store.ts"
-import { isSpent, newSlot, type Precopy, type Slot } from "./slot.ts"
+import type { Precopy, Slot } from "./slot.ts"
+import { Slots } from "./slots.ts"
 import type { Tickets } from "./tickets.ts"
 import { Transfers } from "./transfers.ts"
 
 /**
  * The host role of a node: it keeps a slot for each actor that something is going on with, performs the effects of `handoff.ts` on store,
  * mesh and activation, and feeds back what came of them. It decides nothing about ownership itself.
- *
- * A slot is given back when nothing is resident, attached, waiting or asked. An attached session outlives activations: while the actor
- * sleeps its socket costs the socket and the slot, and its next call wakes the actor.
  */
 export interface HostOptions {
   readonly app: App<unknown>
   readonly pop: string
   /** Every configured POP but the forgotten ones, this one included. */
   readonly pops: ReadonlySet<string>
-  /** The region of each. */
+  /** Of every configured POP, the forgotten ones too. */
   readonly regions: ReadonlyMap<string, string>
   readonly homes: readonly string[]
   /** Who stands for that home now. */
@@ -69,7 +61,9 @@ export interface HostOptions {
 
 export class Host {
   readonly #o: HostOptions
-  readonly #slots = new Map<string, Slot>()
+  readonly #slots: Slots
+  readonly #failures: Failures
+  readonly #borders: Borders
   readonly #residents: Residents
   readonly #beliefs: Beliefs
   readonly #relays: Relays
@@ -87,6 +81,9 @@ export class Host {
   constructor(options: HostOptions) {
     this.#o = options
     const { clock, limits } = options
+    this.#slots = new Slots(options)
+    this.#failures = new Failures(options.chance, options.events)
+    this.#borders = new Borders(options.pop, options.regions)
     this.#residents = new Residents(clock, limits, (slot, why) => {
       slot.sleepsFor = why
       this.#input(slot, { type: "sleep" })
@@ -167,18 +164,28 @@ export class Host {
     return this.#residents.size
   }
 
+  /** See `Slots.homeOf`. */
+  homeOf(actor: string): string {
+    return this.#slots.homeOf(actor)
+  }
+
+  /** See `Slots.homesChanged`. */
+  homesChanged(): void {
+    this.#slots.homesChanged()
+  }
+
   // ── sessions ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
   /** Throws UNKNOWN_ACTOR, BAD_KEY or RESIDENCY_DENIED; everything later comes as a frame. */
   attach(request: AttachRequest): HostAttach {
-    const slot = this.#slot(request.actor)
+    const slot = this.#slots.open(request.actor)
     const { residency } = slot.def
     // Known here without asking the owner, who would refuse it all the same.
     if (typeof residency === "object") {
       try {
-        this.#assertMayRelay(slot, residency, this.#o.pop)
+        this.#borders.assertMayRelay(slot, residency, this.#o.pop)
       } catch (error) {
-        this.#giveBack(slot)
+        this.#slots.giveBack(slot)
         throw error
       }
     }
@@ -230,7 +237,7 @@ export class Host {
 
   /** A valid ticket came with an upgrade: bring the actor here while the client is still shaking hands. Nothing is released by it. */
   early(actor: string, ticket: { readonly pop: string; readonly epoch: number; readonly session: string }): void {
-    const slot = this.#slot(actor)
+    const slot = this.#slots.open(actor)
     if (slot.state.phase.at !== "rest") return
     this.#input(slot, {
       type: "need",
@@ -245,7 +252,7 @@ export class Host {
 
   #wake(actor: string): void {
     try {
-      const slot = this.#slot(actor)
+      const slot = this.#slots.open(actor)
       if (slot.state.phase.at === "resident") slot.activation?.ring()
       else this.#input(slot, { type: "wake" })
     } catch (error) {
@@ -272,7 +279,7 @@ export class Host {
     if (att.status === "local") slot.activation?.detach(att)
     att.endWith(undefined)
     if (slot.attached.get(att.sid) === att) slot.attached.delete(att.sid)
-    if (!replaced) this.#giveBack(slot)
+    if (!replaced) this.#slots.giveBack(slot)
   }
 
   #endAttach(slot: Slot, att: HostAttach, error: SojournError): void {
@@ -294,7 +301,7 @@ export class Host {
       else if (frame.t === "query") activation.query(att, frame)
       else activation.acknowledge(att, frame.c, frame.r)
     } catch (error) {
-      this.#endAttach(slot, att, this.#masked(slot.id, error))
+      this.#endAttach(slot, att, this.#failures.masked(slot.id, error))
     }
     if (!att.open) this.#leave(slot, att, true)
   }
@@ -307,12 +314,12 @@ export class Host {
       if (att.status === "waiting") {
         att.status = "local"
         try {
-          this.#assertMayRelay(slot, activation.needs.residency, att.request.relayedBy ?? this.#o.pop)
+          this.#borders.assertMayRelay(slot, activation.needs.residency, att.request.relayedBy ?? this.#o.pop)
           activation.attach(att, { ...att.request.body, acked: att.acked }, att.request.ticket, att.request.seen)
         } catch (error) {
           // A refusal is a read: until the activation is proved to hold the owner's state, it may be the activation that is wrong
           // (a grant that came late, another process's actor).
-          const named = this.#masked(slot.id, error)
+          const named = this.#failures.masked(slot.id, error)
           att.status = "refused"
           activation.refuse(() => {
             if (named.code === "HISTORY_LOST") this.#event("history.lost", slot.id, { error: named })
@@ -331,25 +338,6 @@ export class Host {
 
   // ── hand-off: inputs and effects ─────────────────────────────────────────────────────────────────────────────────────────────
 
-  #slot(id: string): Slot {
-    const known = this.#slots.get(id)
-    if (known) return known
-    const { name } = parseAddress(id)
-    const def = definitionOf(this.#o.app, name)
-    if (!def)
-      throw new SojournError("UNKNOWN_ACTOR", `no actor class ${JSON.stringify(name)} is set up at POP ${this.#o.pop}`)
-    const slot = newSlot(id, def, this.#o.homeNow(this.homeOf(id)))
-    this.#slots.set(id, slot)
-    return slot
-  }
-
-  #giveBack(slot: Slot): void {
-    if (!isSpent(slot) || this.#slots.get(slot.id) !== slot) return
-    slot.search?.undo()
-    slot.askTimer?.()
-    this.#slots.delete(slot.id)
-  }
-
   /** Inputs of one actor are taken one after another: an effect that feeds back at once waits its turn. */
   #input(slot: Slot, input: HandInput): void {
     slot.inputs.push(input)
@@ -364,7 +352,7 @@ export class Host {
     }
     slot.stepping = false
     if (slot.state.phase.at !== "asking") this.#endSearch(slot)
-    this.#giveBack(slot)
+    this.#slots.giveBack(slot)
   }
 
   /** An invariant of this code does not hold: this actor's activation is dropped, not the node. The store's record decides what is next. */
@@ -392,7 +380,7 @@ export class Host {
       needsWho: typeof slot.def.residency === "function",
       declines: (pull) =>
         slot.activation !== undefined &&
-        (!mayHold(slot.activation.needs, this.#asker(pull)) || slot.activation.working || this.#inUse(slot, pull)),
+        (!this.#borders.mayGo(slot.activation.needs, pull) || slot.activation.working || this.#inUse(slot, pull)),
       precopies: (pull) => this.#precopies(slot, pull),
     })
     slot.state = state
@@ -410,25 +398,6 @@ export class Host {
     return belief && this.#o.pops.has(belief.pop) ? belief : undefined
   }
 
-  /** The actor's home for ever, whoever stands for it now. Throws BAD_KEY or RESIDENCY_DENIED. */
-  homeOf(actor: string): string {
-    const { homes, regions, app } = this.#o
-    const residency = definitionOf(app, parseAddress(actor).name)?.residency
-    // The regions are of every configured POP, the forgotten ones too.
-    return typeof residency === "object"
-      ? homeWithin(actor, homes, regions, residency)
-      : homeOf(actor, homes, new Set(regions.keys()))
-  }
-
-  /** A POP was forgotten, or its heir has inherited: whoever waits looks again from who stands for it now. */
-  homesChanged(): void {
-    for (const slot of this.#slots.values()) {
-      const { pop, role } = this.#o.homeNow(this.homeOf(slot.id))
-      slot.home = pop
-      slot.homeRole = role
-    }
-  }
-
   #endSearch(slot: Slot): void {
     slot.askTimer?.()
     slot.askTimer = undefined
@@ -440,9 +409,9 @@ export class Host {
 
   #perform(slot: Slot, effect: HandEffect): void {
     const { store, send, pop } = this.#o
-    const home = slot.home === pop && slot.homeRole
+    const home = this.#slots.homeRole(slot)
     const failed = (cause: unknown): void => {
-      this.#input(slot, { type: "failed", err: this.#storeError(slot.id, cause).toWire() })
+      this.#input(slot, { type: "failed", err: this.#failures.ofStore(slot.id, cause).toWire() })
     }
     switch (effect.type) {
       case "peek":
@@ -488,7 +457,7 @@ export class Host {
         try {
           if (!ahead) compacted = slot.activation?.compacted()
         } catch (error) {
-          kept(this.#masked(slot.id, error))
+          kept(this.#failures.masked(slot.id, error))
           return
         }
         this.#pull(slot, effect.pull, compacted, ahead).then(
@@ -506,7 +475,7 @@ export class Host {
             this.#input(slot, { type: "sealed", answer: answer.kind === "grant" ? { kind: "grant" } : answer })
           },
           (cause: unknown) => {
-            const error = this.#storeError(slot.id, cause)
+            const error = this.#failures.ofStore(slot.id, cause)
             if (error.outcome !== "not-executed") this.#doubts.add(slot.id)
             this.#endActivation(slot)
             this.#endLocal(slot, error)
@@ -531,14 +500,14 @@ export class Host {
               }
             } else if (answer.kind === "declined") this.#tellRelay(slot, effect.pull, answer.e)
             else this.#input(slot, { type: "pointed", pull: effect.pull, answer })
-            this.#giveBack(slot)
+            this.#slots.giveBack(slot)
           },
           (cause: unknown) => {
             slot.answering--
-            const error = this.#storeError(slot.id, cause)
+            const error = this.#failures.ofStore(slot.id, cause)
             if (error.outcome !== "not-executed") this.#doubts.add(slot.id)
             this.#tellRefused(slot, effect.pull, error.toWire())
-            this.#giveBack(slot)
+            this.#slots.giveBack(slot)
           },
         )
         return
@@ -607,7 +576,7 @@ export class Host {
     const { origin, nonce, hops, version } = pull
     this.#o.send(origin, { t: "RELAY_ME", actor: slot.id, nonce, e, hops })
     if (pull.relay) return
-    if (slot.activation?.working && mayHold(slot.activation.needs, this.#asker(pull))) {
+    if (slot.activation?.working && this.#borders.mayGo(slot.activation.needs, pull)) {
       if (!this.#inUse(slot, pull)) slot.owed = pull
       return
     }
@@ -619,20 +588,6 @@ export class Host {
 
   // ── borders ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-  #asker(pull: Pull): Asker {
-    return { region: this.#o.regions.get(pull.origin), version: pull.version }
-  }
-
-  /** Clients at `pop` may be served by relay, or the actor may be there itself. */
-  #assertMayRelay(slot: Slot, residency: Residency | undefined, pop: string): void {
-    const region = this.#o.regions.get(pop)
-    if (slot.def.relay !== "deny" || insideResidency(residency, region)) return
-    throw new SojournError(
-      "RESIDENCY_DENIED",
-      `${slot.id} is not served at POP ${pop}, in ${String(region)}: its residency is ${(residency ?? []).join(", ")} and its relay is "deny"`,
-    )
-  }
-
   /**
    * Executes a PULL in the store, unless what is stored may not go to its origin: then nothing is sealed. What an activation holds
    * has been asked before it drained. Needs never change once something is stored, so reading them first is no race.
@@ -643,8 +598,8 @@ export class Host {
     compacted?: Compacted,
     ahead?: Precopy,
   ): Promise<PullAnswer | { readonly kind: "declined"; readonly e: number }> {
-    const { store, pop, primitives, limits } = this.#o
-    const home = slot.home === pop && slot.homeRole
+    const { store, primitives, limits } = this.#o
+    const home = this.#slots.homeRole(slot)
     const seal = (): Promise<PullAnswer> =>
       store.pull(slot.id, home, pull.origin, compacted, movableBytesMax(limits) - (ahead?.bytes ?? 0), ahead?.revision)
     const { residency } = slot.def
@@ -656,37 +611,7 @@ export class Host {
       return answer.kind === "grant" ? { ...answer, body: stored?.body ?? emptyBody } : answer
     }
     const needs = needsOf(residency, stored && readNeeds(slot.id, stored.body, primitives))
-    return needs && mayHold(needs, this.#asker(pull)) ? seal() : { kind: "declined", e: stored?.record.e ?? 0 }
-  }
-
-  /** The residency of an actor that is coming into being here. Throws RESIDENCY_DENIED where this POP is outside: nothing is stored. */
-  #genesis(slot: Slot): Residency | undefined {
-    const declared = slot.def.residency
-    let residency: Residency | undefined
-    if (typeof declared !== "function") residency = declared
-    else {
-      const first = [...slot.attached.values()].find(({ status }) => status === "waiting")
-      if (!first)
-        throw new SojournError("NOT_FOUND_YET", `${slot.id} comes into being when a client attaches`, {
-          retryAfterMs: 250,
-        })
-      const globs = declared(parseAddress(slot.id).key, first.who)
-      checkResidency(slot.id, globs)
-      residency = [...globs]
-    }
-    this.#assertInside(slot, residency)
-    return residency
-  }
-
-  #assertInside(slot: Slot, residency: Residency | undefined): void {
-    const { regions, pop } = this.#o
-    if (insideResidency(residency, regions.get(pop))) return
-    throw new SojournError(
-      "RESIDENCY_DENIED",
-      `${slot.id} may not be at POP ${pop}, in ${String(regions.get(pop))}: its residency is ${(residency ?? []).join(", ")}. ` +
-        `A new one needs a key that names a POP inside as its home: use create() there, or a key that ends in "~" and that POP's id`,
-      { details: { actor: slot.id, residency } },
-    )
+    return needs && this.#borders.mayGo(needs, pull) ? seal() : { kind: "declined", e: stored?.record.e ?? 0 }
   }
 
   #claim(slot: Slot, home: HomeRole, fresh: boolean, failed: (cause: unknown) => void): void {
@@ -704,9 +629,9 @@ export class Host {
     if (fresh) {
       // Before anything is written: a creation that is refused leaves no record.
       try {
-        residency = this.#genesis(slot)
+        residency = this.#borders.genesis(slot)
       } catch (error) {
-        failed(this.#masked(slot.id, error))
+        failed(this.#failures.masked(slot.id, error))
         return
       }
     }
@@ -722,7 +647,7 @@ export class Host {
       try {
         this.#activate(slot, stored?.body ?? emptyBody, v, { epoch: e, fence: f, hash: h, home, cuts, residency, seen })
       } catch (error) {
-        failed(this.#masked(slot.id, error))
+        failed(this.#failures.masked(slot.id, error))
         return
       }
       this.#input(slot, { type: "claimed", e })
@@ -743,14 +668,14 @@ export class Host {
       grant?: Grant
       ahead?: Loaded | undefined
       seen?: { readonly record: OwnershipRecord | undefined }
-      /** What `#genesis` said, if it was asked. */
+      /** What `Borders.genesis` said, if it was asked. */
       residency?: Residency | undefined
     },
   ): Activation {
     const { store, clock, chance, primitives, limits, events, pop, pops } = this.#o
     const stored = readBody(slot.id, body, revision, primitives, owner.ahead)
-    const loaded = stored.fresh ? { ...stored, residency: owner.residency ?? this.#genesis(slot) } : stored
-    this.#assertInside(slot, loaded.residency)
+    const loaded = stored.fresh ? { ...stored, residency: owner.residency ?? this.#borders.genesis(slot) } : stored
+    this.#borders.assertInside(slot, loaded.residency)
     // Another process had the actor since: what it did would be missing from the outputs of whoever stayed attached, with no gap to see.
     if (slot.left !== undefined && slot.left !== revision) this.#endLocal(slot, hasGone(slot.id))
     const moveTo = (to: string): void => {
@@ -850,7 +775,7 @@ export class Host {
           if (slot.activation === activation) this.#input(slot, { type: "drained" })
         },
         (cause: unknown) => {
-          activation.drop(this.#storeError(slot.id, cause))
+          activation.drop(this.#failures.ofStore(slot.id, cause))
         },
       )
   }
@@ -1041,13 +966,13 @@ export class Host {
    */
   async move(actor: string, to: string): Promise<MoveDone> {
     const { pop, pops, store } = this.#o
-    const slot = this.#slot(actor)
+    const slot = this.#slots.open(actor)
     if (!pops.has(to) || to === pop) {
-      this.#giveBack(slot)
+      this.#slots.giveBack(slot)
       throw new RangeError(`${actor} can move to another configured POP, not to ${JSON.stringify(to)}`)
     }
     const record = await store.peek(actor).finally(() => {
-      this.#giveBack(slot)
+      this.#slots.giveBack(slot)
     })
     if (this.#stopped) throw new SojournError("NOT_SERVING", `POP ${pop} is stopping`)
     if (record?.k !== "OWNED" && !(record === undefined && slot.home === pop))
@@ -1146,14 +1071,14 @@ export class Host {
       }
       // On the disk before the pause begins; where it cannot be kept, the install writes it.
       this.#o.store.stage(m.actor, bytes, m.v).then(ready, (error: unknown) => {
-        this.#storeFailed(m.actor)(error)
+        this.#failures.logged(m.actor)(error)
         ready(false)
       })
     })
   }
 
   #unstage(actor: string): void {
-    this.#o.store.stage(actor, undefined, 0).catch(this.#storeFailed(actor))
+    this.#o.store.stage(actor, undefined, 0).catch(this.#failures.logged(actor))
   }
 
   /** A GRANT whose body comes in chunks: complete, it is as any other. */
@@ -1174,18 +1099,18 @@ export class Host {
       } catch (error) {
         this.#event("mesh.refused", m.actor, { from, error })
       }
-    }, this.#storeFailed(m.actor))
+    }, this.#failures.logged(m.actor))
   }
 
   #grantCame(from: string, m: Extract<MeshMessage, { t: "GRANT" }>, bytes: Uint8Array): void {
-    const slot = this.#slot(m.actor)
+    const slot = this.#slots.open(m.actor)
     const { at } = slot.state.phase
     if (at === "rest" || at === "asking") {
       const entries = unpackBody(m.sizes, bytes)
       const base = m.base === undefined ? undefined : slot.base
       if (m.base !== undefined && (base?.id !== m.base || base.from !== from)) {
         // What it builds on is gone here (a restart). The grant is repeated whole, to who has nothing.
-        this.#giveBack(slot)
+        this.#slots.giveBack(slot)
         this.#o.send(from, {
           t: "PULL",
           actor: m.actor,
@@ -1293,9 +1218,7 @@ export class Host {
     switch (m.t) {
       case "PULL": {
         if (!pops.has(m.origin) || m.origin === pop) return
-        const { origin, nonce, session, epoch, hops, relay, via, have, version = firstVersion } = m
-        const pull: Pull = { origin, nonce, session, epoch, hops, relay, via, have, version }
-        this.#input(this.#slot(m.actor), { type: "pull", pull })
+        this.#input(this.#slots.open(m.actor), { type: "pull", pull: pullOf(m) })
         return
       }
       case "GRANT": {
@@ -1314,14 +1237,14 @@ export class Host {
         return
       case "MOVED": {
         const { nonce, to, e, inTransit, hops } = m
-        this.#input(this.#slot(m.actor), { type: "moved", nonce, from, to, e, inTransit, hops })
+        this.#input(this.#slots.open(m.actor), { type: "moved", nonce, from, to, e, inTransit, hops })
         return
       }
       case "NONE":
-        this.#input(this.#slot(m.actor), { type: "none", nonce: m.nonce })
+        this.#input(this.#slots.open(m.actor), { type: "none", nonce: m.nonce })
         return
       case "RELAY_ME":
-        this.#input(this.#slot(m.actor), { type: "relayMe", nonce: m.nonce, from, e: m.e, hops: m.hops })
+        this.#input(this.#slots.open(m.actor), { type: "relayMe", nonce: m.nonce, from, e: m.e, hops: m.hops })
         return
       case "LEAVING":
         this.#leavers.add(from)
@@ -1329,13 +1252,13 @@ export class Host {
         return
       case "OFFER": {
         if (this.#leaving) return
-        const slot = this.#slot(m.actor)
+        const slot = this.#slots.open(m.actor)
         // Nothing of it in memory for long: an offer that does not fit is said again by its owner.
         this.#input(slot, { type: "offered", from, e: m.e })
         return
       }
       case "REFUSED":
-        this.#input(this.#slot(m.actor), { type: "refused", nonce: m.nonce, err: m.err })
+        this.#input(this.#slots.open(m.actor), { type: "refused", nonce: m.nonce, err: m.err })
         return
       case "CONFIRM":
         store.confirm(m.actor, from, m.e).then(({ acked }) => {
@@ -1344,7 +1267,7 @@ export class Host {
           this.#offers.confirmed(m.actor, from, m.e)
           this.#transfers.sent(m.actor)
           send(from, { t: "CONFIRM_ACK", actor: m.actor, e: m.e })
-        }, this.#storeFailed(m.actor))
+        }, this.#failures.logged(m.actor))
         return
       case "CONFIRM_ACK":
         return
@@ -1352,7 +1275,7 @@ export class Host {
         store.learn(m.actor, from, m.e).then(({ e }) => {
           this.#grants.confirmed(m.actor, from, m.e)
           if (e >= m.e) send(from, { t: "HOMEUPD_ACK", actor: m.actor, e: m.e })
-        }, this.#storeFailed(m.actor))
+        }, this.#failures.logged(m.actor))
         return
       case "HOMEUPD_ACK":
         this.#announcements.confirmed(m.actor, from, m.e)
@@ -1372,40 +1295,11 @@ export class Host {
     }
   }
 
-  /** For a client: what user code or the engine under the store said stays in the log, which an id finds. */
-  #masked(actor: string, error: unknown): SojournError {
-    if (error instanceof SojournError) return error
-    if (error instanceof ActorError)
-      return new SojournError("ACTOR_ERROR", error.message, {
-        ref: error.code,
-        ...(error.data === undefined ? {} : { data: error.data }),
-      })
-    const ref = this.#o.chance.id()
-    this.#event("actor.failed", actor, { error, ref })
-    return new SojournError("INTERNAL", `${actor} failed; the server's log has it under ${ref}`, { ref, cause: error })
-  }
-
-  #storeError(actor: string, cause: unknown): SojournError {
-    if (cause instanceof SojournError) return cause
-    this.#event("store.failed", actor, { error: cause })
-    return new SojournError("STORE_UNAVAILABLE", "the store failed; the server's log says why", {
-      cause,
-      outcome: "unknown",
-      retryAfterMs: 250,
-    })
-  }
-
-  #storeFailed(actor: string): (error: unknown) => void {
-    return (error) => {
-      this.#event("store.failed", actor, { error })
-    }
-  }
-
   link(pop: string, up: boolean): void {
     if (up) {
       this.#leavers.delete(pop)
       if (this.#leaving) this.#o.send(pop, { t: "LEAVING" })
-      for (const slot of this.#slots.values()) if (slot.search?.ask.pop === pop) this.#sendAsk(slot)
+      for (const slot of this.#slots.all()) if (slot.search?.ask.pop === pop) this.#sendAsk(slot)
       this.#grants.hurry(pop)
       this.#announcements.hurry(pop)
       this.#offers.hurry(pop)
@@ -1450,7 +1344,7 @@ export class Host {
     let bestRank: readonly [number, number, number] = [0, 0, 0]
     for (const one of pops) {
       if (one === pop || this.#leavers.has(one) || !this.#o.linked(one)) continue
-      if (!insideResidency(slot.activation?.needs.residency, this.#o.regions.get(one))) continue
+      if (!this.#borders.inside(slot.activation?.needs.residency, one)) continue
       const rank = [-(through.get(one) ?? 0), one === slot.home ? 0 : 1, this.#o.rtt(one) ?? Infinity] as const
       if (best === undefined || before(rank, bestRank)) {
         best = one
@@ -1486,7 +1380,7 @@ export class Host {
     this.#announcements.stop()
     this.#offers.stop()
     this.#transfers.stop()
-    for (const slot of [...this.#slots.values()]) {
+    for (const slot of [...this.#slots.all()]) {
       for (const att of [...slot.attached.values()])
         this.#endAttach(slot, att, new SojournError("NOT_SERVING", `POP ${this.#o.pop} is stopping`))
       this.#endActivation(slot)
@@ -1510,19 +1404,6 @@ function before(a: readonly number[], b: readonly number[]): boolean {
 
 function* localOf(slot: Slot): Generator<Attached> {
   for (const att of slot.attached.values()) if (att.status === "local") yield att
-}
-
-function pullMessage(actor: string, pull: Pull): MeshMessage {
-  const { session, via, have, version, ...rest } = pull
-  return {
-    t: "PULL",
-    actor,
-    ...rest,
-    ...(session === undefined ? {} : { session }),
-    ...(via === undefined ? {} : { via }),
-    ...(have === undefined ? {} : { have }),
-    ...(version === firstVersion ? {} : { version }),
-  }
 }
 
 /** The largest body that is moved: a state as large as it may be, with the journal and the outbox that may go along. */
