@@ -58,7 +58,7 @@ export interface CoreNode<D = Readonly<Record<string, ActorDefinition>>> {
   acceptClient(pipe: Pipe<string>, upgrade: Upgrade): PipeReader<string>
   acceptMesh(pipe: Pipe<Uint8Array>): PipeReader<Uint8Array>
   readonly actors: { readonly [K in keyof D]: ServerActors<D[K]> }
-  /** Moves an actor owned here, with its attached clients: see `Host.move`. */
+  /** Moves an actor owned here, with its attached clients: see `Moves.move`. */
   move(actor: readonly [name: string, key: string], to: string): Promise<MoveDone>
   /** `refused`: calls, queries and attaches that were OVERLOADED, since the node was made. */
   stats(): { readonly residents: number; readonly connections: number; readonly refused: number }
