@@ -138,15 +138,15 @@ export class Activator {
       slot.def,
       loaded,
       owner,
-      this.#portsOf(slot, owner, revision, () => activation),
+      this.#portsOf(slot, owner.epoch, revision, () => activation),
     )
     slot.activation = activation
     residents.add(slot)
     return activation
   }
 
-  /** `self`: the activation that they are given to, whose epoch may grow with its claim. */
-  #portsOf(slot: Slot, owner: Ownership, revision: number, self: () => Activation): ActivationPorts {
+  /** `self`: the activation that they are given to, whose epoch may grow with its claim. They keep nothing large: they live as long as it. */
+  #portsOf(slot: Slot, epoch: number, revision: number, self: () => Activation): ActivationPorts {
     const { store, clock, chance, primitives, limits, events, pop, pops, actors, attaches, alarms, input } = this.#o
     return {
       store,
@@ -167,7 +167,7 @@ export class Activator {
         if (owed) this.#moveTo(slot, owed.origin)
       },
       attached: () => localOf(slot),
-      ticket: (att, epoch, rev) => attaches.ticket(slot.id, att, pop, epoch, rev),
+      ticket: (att, e, rev) => attaches.ticket(slot.id, att, pop, e, rev),
       takeMoveReport: () => {
         const { report } = slot
         slot.report = undefined
@@ -177,12 +177,12 @@ export class Activator {
         events({ type: "actor.activated", actor: slot.id, epoch: self().epoch, fence, revision })
       },
       installed: (bytes, ms) => {
-        const { epoch } = self()
         const from = slot.incoming?.from ?? ""
+        const e = self().epoch
         if (slot.report) slot.report = { ...slot.report, durableMs: ms }
-        events({ type: "actor.arrived", actor: slot.id, epoch, from, bytes, ms })
+        events({ type: "actor.arrived", actor: slot.id, epoch: e, from, bytes, ms })
         slot.incoming = undefined
-        input(slot, { type: "installed", e: epoch })
+        input(slot, { type: "installed", e })
       },
       alarmsChanged: (due) => {
         alarms.changed(slot.id, due)
@@ -194,7 +194,7 @@ export class Activator {
         this.end(slot)
         attaches.endLocal(slot, new SojournError("SLEPT", "the grant was a repetition; attach again"))
         slot.incoming = undefined
-        input(slot, { type: "ignored", e: owner.epoch })
+        input(slot, { type: "ignored", e: epoch })
       },
       dropped: (error) => {
         if (slot.activation !== self()) return
