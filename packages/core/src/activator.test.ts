@@ -4,11 +4,10 @@ import { setImmediate } from "node:timers/promises"
 import { setFlagsFromString } from "node:v8"
 import { runInNewContext } from "node:vm"
 import { actor, setup } from "./actor.ts"
-import { Host } from "./host.ts"
-import { defaultLimits } from "./limits.ts"
+import type { Host } from "./host.ts"
 import { memoryDisk, memoryStore } from "./memory-store.ts"
 import type { Grant } from "./store.ts"
-import { primitives } from "./testing/alone.ts"
+import { attachTo, bareHost } from "./testing/bare-host.ts"
 
 setFlagsFromString("--expose_gc")
 const collect = runInNewContext("gc") as () => void
@@ -20,37 +19,20 @@ const note = actor({ state: () => ({ text: "x".repeat(10_000) }), actions: { rea
 test("an activation that came by a move does not keep the grant that brought it", async () => {
   const hosts = new Map<string, Host>()
   const grants: WeakRef<Grant>[] = []
-  let ids = 0
   for (const pop of ["bos", "fra"]) {
     const store = memoryStore({ disk: memoryDisk(pop) })
-    const host = new Host({
-      app: setup({ actors: { note } }),
-      pop,
-      pops: new Set(["bos", "fra"]),
-      regions: new Map(),
-      homes: ["bos"],
-      homeNow: (home) => ({ pop: home, role: true }),
-      store: {
-        ...store,
-        install: (id, home, grant, first) => {
-          grants.push(new WeakRef(grant))
-          return store.install(id, home, grant, first)
-        },
+    const keeping = {
+      ...store,
+      install: (...[id, home, grant, first]: Parameters<typeof store.install>) => {
+        grants.push(new WeakRef(grant))
+        return store.install(id, home, grant, first)
       },
-      clock: { now: () => 1_700_000_000_000, mono: () => 0, after: () => () => undefined },
-      chance: { random: () => 0.5, id: () => `id${++ids}` },
-      primitives,
-      limits: defaultLimits,
-      events: () => undefined,
-      tickets: { sign: () => "", verify: () => undefined },
-      actors: { knows: () => false, newKey: () => "", call: () => Promise.reject(new Error("no calls")) },
+    }
+    const host = bareHost(pop, setup({ actors: { note } }), keeping, {
       send: (to, message, body) => {
         queueMicrotask(() => hosts.get(to)?.message(pop, message, body))
         return true
       },
-      linked: () => true,
-      wrote: () => undefined,
-      rtt: () => undefined,
     })
     hosts.set(pop, host)
   }
@@ -59,19 +41,7 @@ test("an activation that came by a move does not keep the grant that brought it"
     for (let i = 0; i < 20; i++) await setImmediate()
   }
   const call = async (pop: string, sid: string): Promise<void> => {
-    const calls = [{ c: 1, a: "read", p: { v: [] } }]
-    hosts.get(pop)?.attach({
-      actor: "note/k",
-      who: { id: "ann" },
-      mintedAt: 1_700_000_000_000,
-      body: { ch: 1, actor: ["note", "k"], sid, acked: 0, live: false, calls },
-      ticket: undefined,
-      hint: undefined,
-      stay: false,
-      localOnly: false,
-      out: ({ t }) => void replies.push(`${pop} ${t}`),
-      ended: () => undefined,
-    })
+    attachTo(hosts.get(pop) as Host, "k", sid, "read", (kind) => replies.push(`${pop} ${kind}`))
     await settle()
   }
   await call("bos", "s1")

@@ -46,6 +46,7 @@ export interface ActivatorPorts {
   readonly failures: Failures
   /** A write is durable; the first turn in it ended `waitedMs` before. */
   wrote(waitedMs: number): void
+  stopped(): boolean
   input(slot: Slot, input: HandInput): void
   /** What was begun for this slot failed. */
   failed(slot: Slot, cause: unknown): void
@@ -76,7 +77,7 @@ export class Activator {
 
   /** `fresh`: nothing was ever committed of it. */
   claim(slot: Slot, fresh: boolean): void {
-    const { residents, borders, failures, store, slots, input, failed } = this.#o
+    const { residents, borders, failures, store, slots, stopped, input, failed } = this.#o
     const home = slots.homeRole(slot)
     if (!residents.makeRoom()) {
       failed(
@@ -102,6 +103,8 @@ export class Activator {
     // The claim is the activation's first write, so that the first calls go along with it; until it is durable nothing leaves.
     store.load(slot.id).then(
       (stored) => {
+        // Nobody would drain it, and its claim would fence whoever opens the store next.
+        if (stopped()) return
         const record = stored?.record ?? created(home)
         if (record?.k !== "OWNED") {
           input(slot, { type: "record", record })

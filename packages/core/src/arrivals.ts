@@ -7,7 +7,7 @@ import type { Chance, EventSink, Primitives } from "./ports.ts"
 import type { Searches } from "./searches.ts"
 import type { Slot } from "./slot.ts"
 import type { Slots } from "./slots.ts"
-import type { Store } from "./store.ts"
+import type { Body, Store } from "./store.ts"
 import type { Transfers } from "./transfers.ts"
 
 /**
@@ -108,16 +108,17 @@ export class Arrivals {
 
   #grantCame(from: string, m: GrantMessage, bytes: Uint8Array): void {
     const { slots, input } = this.#o
+    // Before there is a slot for it: it throws where the sizes are not those of the bytes.
+    const entries = unpackBody(m.sizes, bytes)
     const slot = slots.open(m.actor)
     const { at } = slot.state.phase
-    if ((at === "rest" || at === "asking") && !this.#keep(slot, from, m, bytes)) return
+    if ((at === "rest" || at === "asking") && !this.#keep(slot, from, m, bytes, entries)) return
     input(slot, { type: "grant", from, e: m.e })
   }
 
   /** False: the copy that it builds on is gone here, and it was asked for whole. */
-  #keep(slot: Slot, from: string, m: GrantMessage, bytes: Uint8Array): boolean {
+  #keep(slot: Slot, from: string, m: GrantMessage, bytes: Uint8Array, entries: Body): boolean {
     const { chance, pop, slots, transfers, send } = this.#o
-    const entries = unpackBody(m.sizes, bytes)
     const base = m.base === undefined ? undefined : slot.base
     if (m.base !== undefined && (base?.id !== m.base || base.from !== from)) {
       // As after a restart. The grant is repeated whole, to who has nothing.

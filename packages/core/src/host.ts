@@ -94,6 +94,8 @@ export class Host {
   readonly #seals: Seals
   readonly #announcements: Announcements
   #stopped = false
+  /** What was under way when it stopped comes to nothing: the slots are gone. */
+  #ended = false
 
   constructor(options: HostOptions) {
     this.#o = options
@@ -189,6 +191,7 @@ export class Host {
       this.#endSearch(slot)
     }
     this.#slots.clear()
+    this.#ended = true
   }
 
   // ── for the node ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -268,6 +271,7 @@ export class Host {
 
   /** Inputs of one actor are taken one after another: an effect that feeds back at once waits its turn. */
   #input(slot: Slot, input: HandInput): void {
+    if (this.#ended) return
     slot.inputs.push(input)
     if (slot.stepping) return
     slot.stepping = true

@@ -23,6 +23,11 @@ export class VirtualClock implements Clock {
     }
   }
 
+  /** How many wait. */
+  get timers(): number {
+    return this.#timers.size
+  }
+
   /** The wall clock is set, and no time passes. */
   jump(ms: number): void {
     this.#wall += ms
