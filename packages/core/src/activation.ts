@@ -15,7 +15,7 @@ import {
 } from "@sojourn/protocol"
 import type { DeactivateReason, ErasedDefinition } from "./actor.ts"
 import { parseAddress } from "./address.ts"
-import type { SessionFrame } from "./attach.ts"
+import { sessionIds, type Attached, type SessionFrame } from "./attach.ts"
 import {
   alarmChars,
   applyAlarmChanges,
@@ -58,6 +58,8 @@ import {
 import { Turn, own, refusalOf } from "./turn.ts"
 import { Work } from "./work.ts"
 
+export type { Attached } from "./attach.ts"
+
 /**
  * One in-memory incarnation of an actor.
  *
@@ -77,25 +79,6 @@ import { Work } from "./work.ts"
  * A file over 400 lines on purpose: mailbox, write and gate share one state, and their order is the guarantee. What stands alone is in
  * `turn.ts`, `gate.ts`, `sessions.ts` and `tail.ts`.
  */
-
-/** A session attached here. `sent` is its position: the revision that the frames sent so far reach. */
-export interface Attached {
-  readonly sid: string
-  readonly who: Principal
-  readonly mintedAt: number
-  readonly ch: number
-  readonly live: boolean
-  sent: number
-  /** Its `attached` frame has left: only then does anything else of the actor go to it. */
-  ready: boolean
-  /** Highest call handed to the mailbox. */
-  queued: number
-  /** False once another attach took the session over, or its client left. */
-  open: boolean
-  out(frame: ServerFrame): void
-  /** Ends the attach with an error frame; the client's `retry` rule applies. */
-  end(error: SojournError): void
-}
 
 export interface ActivationPorts {
   readonly store: Store
@@ -250,7 +233,7 @@ export class Activation {
     this.#cuts = owner.cuts
     this.#grant = owner.grant ? { grant: owner.grant, home: owner.home } : undefined
     this.#claim = owner.seen ? { seen: owner.seen.record, home: owner.home } : undefined
-    this.#sessions = new SessionTable(loaded.sessions.values(), ports.limits, () => this.#attachedIds())
+    this.#sessions = new SessionTable(loaded.sessions.values(), ports.limits, () => sessionIds(this.#ports.attached()))
     this.#tail = new Tail(loaded.tail, loaded.positions, ports.limits)
     this.#alarms = loaded.alarms
     this.#snapshotBytes = loaded.snapshotBytes
@@ -1290,12 +1273,6 @@ export class Activation {
     )
   }
 
-  #attachedIds(): Set<string> {
-    const ids = new Set<string>()
-    for (const att of this.#ports.attached()) ids.add(att.sid)
-    return ids
-  }
-
   #encodeSnapshot(): Uint8Array {
     if (this.#frozen) return this.#frozen
     pruneLeaves(this.#state, this.#tree)
@@ -1307,7 +1284,7 @@ export class Activation {
         state: this.#state,
         sessions: this.#sessions.records(),
         alarms: this.#alarms,
-        ...this.#tail.unacknowledged(this.#attachedIds(), this.#ports.clock.now()),
+        ...this.#tail.unacknowledged(sessionIds(this.#ports.attached()), this.#ports.clock.now()),
       },
       this.#ports.primitives,
     )

@@ -1,5 +1,4 @@
 import type { AttachBody, ClientFrame, ServerFrame, SojournError } from "@sojourn/protocol"
-import type { Attached } from "./activation.ts"
 import type { Principal } from "./mesh-messages.ts"
 
 /** What a gateway, a relay or server code asks of the host: attach this session to that actor. */
@@ -29,6 +28,31 @@ export interface AttachRequest {
 export const waitingFramesMax = 2_048
 
 export type SessionFrame = Extract<ClientFrame, { t: "call" | "query" | "ack" }>
+
+/** A session attached here, as its activation sees it. `sent` is its position: the revision that the frames sent so far reach. */
+export interface Attached {
+  readonly sid: string
+  readonly who: Principal
+  readonly mintedAt: number
+  readonly ch: number
+  readonly live: boolean
+  sent: number
+  /** Its `attached` frame has left: only then does anything else of the actor go to it. */
+  ready: boolean
+  /** Highest call handed to the mailbox. */
+  queued: number
+  /** False once another attach took the session over, or its client left. */
+  open: boolean
+  out(frame: ServerFrame): void
+  /** Ends the attach with an error frame; the client's `retry` rule applies. */
+  end(error: SojournError): void
+}
+
+export function sessionIds(attached: Iterable<Attached>): Set<string> {
+  const ids = new Set<string>()
+  for (const { sid } of attached) ids.add(sid)
+  return ids
+}
 
 /**
  * One attach at this node. `waiting`: the actor is being reached, frames queue here; `local`: its frames go to the activation, or queue
