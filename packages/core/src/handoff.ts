@@ -16,7 +16,7 @@
  *
  * The five rules (docs/handoff.md) and where they live: a seal is irrevocable (`decidePull` has no way back, and nothing here reacts to
  * a silent grantee but sending the GRANT again); the body stays until CONFIRM (`decideConfirm`), which is an effect of `installed` alone;
- * install only upward (`decideInstall`); everything that leaves passes fence and gate (`activation.ts`); only the home creates
+ * install only upward (`decideInstall`); everything that leaves passes fence and gate (`journal-writer.ts`, `gate.ts`); only the home creates
  * (`home` in `decideClaim` and `decidePull`).
  *
  * Finding the actor: the highest epoch among the record's own pointer, what was heard (`belief`) and a signed ticket is asked first,

@@ -72,6 +72,14 @@ export class Tail {
     this.trim(now)
   }
 
+  /** No client can be brought up to date by what came before: a migration leads nowhere by patches. */
+  clear(): void {
+    this.#entries.length = 0
+    this.#bytes.length = 0
+    this.#first = 0
+    this.#total = 0
+  }
+
   /** Drops what is past a bound; the newest entry stays. */
   trim(now: number): void {
     const { tailEntriesMax, tailBytesMax, tailMsMax } = this.#limits

@@ -21,8 +21,8 @@ export const sourceDefects = {
     instead: "send()",
   },
   "drain drops a queued call": {
-    file: "core/src/activation.ts",
-    text: "this.#unrun.push(...this.#mailbox.splice(0))",
-    instead: "this.#mailbox.splice(0)",
+    file: "core/src/mailbox.ts",
+    text: "this.#unrun.push(...this.#items.splice(0))",
+    instead: "this.#items.splice(0)",
   },
 } as const satisfies Readonly<Record<string, SourceDefect>>

@@ -1,0 +1,135 @@
+import { SojournError, applyPatches, codec, type Encoded } from "@sojourn/protocol"
+import type { ErasedDefinition } from "./actor.ts"
+import { nextAlarm, type AlarmChange, type Alarms, type StoredAlarm } from "./alarms.ts"
+import type { Entry, Loaded } from "./journal.ts"
+import { climb } from "./migrate.ts"
+import {
+  assertLeavesUntouched,
+  checkPatches,
+  pruneLeaves,
+  rememberChanges,
+  rememberTree,
+  type TreeMemory,
+} from "./tree.ts"
+import type { Turn } from "./turn.ts"
+
+/** What a turn that held leaves. */
+export interface Held {
+  readonly next: unknown
+  readonly patches: Encoded | undefined
+  readonly events: readonly (readonly [string, Encoded])[]
+  readonly alarms: readonly AlarmChange[]
+  readonly moveTo: string | undefined
+}
+
+/** Its part of the entry; empty: it changed nothing. */
+export function changesOf({ patches, events, alarms }: Held): Pick<Entry, "p" | "ev" | "al"> {
+  return {
+    ...(patches === undefined ? {} : { p: patches }),
+    ...(events.length === 0 ? {} : { ev: events }),
+    ...(alarms.length === 0 ? {} : { al: alarms }),
+  }
+}
+
+/**
+ * The state and the alarms of one actor, in memory: what the turns that ended have made of it, durable or not yet. A turn works on a draft;
+ * `take` judges what came of it, and `become` takes that in once nothing can refuse the turn any more.
+ *
+ * Plain objects and arrays of it are frozen. Its leaves (dates, typed arrays) cannot be: what they looked like is remembered, and a turn
+ * that changed one in place is told by that. It cannot be rolled back in memory.
+ */
+export class ActorState {
+  #value: unknown
+  readonly #tree: TreeMemory
+  #alarms: Alarms
+  /** They have changed since the last write began. */
+  #alarmsChanged = false
+
+  /** Nothing stored yet: the author's `state()`. Stored by an older schema: migrated. Throws what those throw, and BAD_STATE. */
+  constructor(id: string, def: ErasedDefinition, loaded: Loaded) {
+    this.#alarms = loaded.alarms
+    if (loaded.fresh) {
+      this.#value = def.state()
+      if (typeof this.#value !== "object" || this.#value === null)
+        throw new SojournError("BAD_STATE", `state() of ${id} must return an object, got ${String(this.#value)}`)
+      this.#tree = rememberTree(this.#value)
+    } else {
+      this.#value = climb(id, def, loaded.version, loaded.state)
+      this.#tree = loaded.tree && this.#value === loaded.state ? loaded.tree : rememberTree(this.#value)
+    }
+  }
+
+  get value(): unknown {
+    return this.#value
+  }
+
+  get alarms(): Alarms {
+    return this.#alarms
+  }
+
+  encoded(): Encoded {
+    return codec.encode(this.#value)
+  }
+
+  /** What a turn that held leaves. Throws where it may not commit; memory is then as before, but for the leaves (`leavesIntact`). */
+  take(turn: Turn): Held {
+    const taken = turn.take()
+    assertLeavesUntouched(this.#tree)
+    let next = this.#value
+    let patches: Encoded | undefined
+    if (taken.patches.length > 0) {
+      checkPatches(taken.next, taken.patches, this.#tree)
+      patches = codec.encode(taken.patches)
+      // Not the draft's own result: what is in memory is what the journal and every client make of these patches, to the order of keys.
+      const made = new Set<object>()
+      next = applyPatches(this.#value, taken.patches, made)
+      rememberChanges(made, [taken.patches], this.#tree)
+    }
+    return { next, patches, events: taken.emitted, alarms: taken.alarms, moveTo: taken.moveTo }
+  }
+
+  become(next: unknown, alarms: Alarms): void {
+    this.#value = next
+    this.setAlarms(alarms)
+  }
+
+  setAlarms(alarms: Alarms): void {
+    if (alarms === this.#alarms) return
+    this.#alarms = alarms
+    this.#alarmsChanged = true
+  }
+
+  dueAlarm(now: number): StoredAlarm | undefined {
+    const next = nextAlarm(this.#alarms)
+    return next && next.at <= now ? next : undefined
+  }
+
+  /**
+   * What the write that begins says of when the next alarm is due: null for none, undefined: as before. `always`: the store may know
+   * of no time before.
+   */
+  takeDue(always: boolean): number | null | undefined {
+    const due = this.#alarmsChanged || always ? (nextAlarm(this.#alarms)?.at ?? null) : undefined
+    this.#alarmsChanged = false
+    return due
+  }
+
+  /** Throws BAD_STATE. */
+  assertLeavesUntouched(): void {
+    assertLeavesUntouched(this.#tree)
+  }
+
+  leavesIntact(): boolean {
+    try {
+      this.assertLeavesUntouched()
+      return true
+    } catch {
+      return false
+    }
+  }
+
+  /** Called where the whole state is walked anyway. */
+  pruneLeaves(): void {
+    pruneLeaves(this.#value, this.#tree)
+  }
+}

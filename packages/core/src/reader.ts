@@ -1,0 +1,63 @@
+import type { ErasedDefinition } from "./actor.ts"
+import type { ActorState } from "./actor-state.ts"
+import { parseAddress } from "./address.ts"
+import type { AuthorErrors } from "./author-errors.ts"
+import { isServer, type Principal } from "./mesh-messages.ts"
+import type { Chance, Clock } from "./ports.ts"
+
+export interface ReaderPorts {
+  readonly clock: Clock
+  readonly chance: Chance
+  readonly pop: string
+}
+
+/** What author code that only reads sees of an actor (`authorize`, queries, and an action besides its draft), and who may see what. */
+export class Reader {
+  readonly #key: string
+  readonly #def: ErasedDefinition
+  readonly #state: ActorState
+  readonly #owner: { readonly epoch: number }
+  readonly #authorErrors: AuthorErrors
+  readonly #ports: ReaderPorts
+
+  constructor(
+    id: string,
+    def: ErasedDefinition,
+    state: ActorState,
+    owner: { readonly epoch: number },
+    authorErrors: AuthorErrors,
+    ports: ReaderPorts,
+  ) {
+    this.#key = parseAddress(id).key
+    this.#def = def
+    this.#state = state
+    this.#owner = owner
+    this.#authorErrors = authorErrors
+    this.#ports = ports
+  }
+
+  context(who: Principal): object {
+    const { clock, chance, pop } = this.#ports
+    const now = clock.now()
+    return {
+      state: this.#state.value,
+      key: this.#key,
+      pop,
+      epoch: this.#owner.epoch,
+      who,
+      now: () => now,
+      random: () => chance.random(),
+    }
+  }
+
+  /** What cannot wait for an answer asks here: an `authorize` that is async, or throws, allows nothing. `what`: an event's name, or `state`. */
+  allowedNow(who: Principal, what: string): boolean {
+    if (!this.#def.authorize || isServer(who)) return true
+    try {
+      return this.#def.authorize(this.context(who), who, what) === true
+    } catch (cause) {
+      this.#authorErrors.report("authorize.failed", cause)
+      return false
+    }
+  }
+}

@@ -1,0 +1,144 @@
+import { SojournError } from "@sojourn/protocol"
+import type { ActorState } from "./actor-state.ts"
+import { sessionIds, type Attached } from "./attach.ts"
+import { encodeSnapshot, type Loaded } from "./journal.ts"
+import type { Limits } from "./limits.ts"
+import type { Clock, Primitives } from "./ports.ts"
+import type { Needs } from "./residency.ts"
+import type { SessionTable } from "./sessions.ts"
+import type { Tail } from "./tail.ts"
+
+export interface Snapshot {
+  readonly bytes: Uint8Array
+  readonly revision: number
+}
+
+export interface SnapshotPorts {
+  readonly clock: Clock
+  readonly primitives: Primitives
+  readonly limits: Limits
+  /** Every open attach of this actor at this node. */
+  attached(): Iterable<Attached>
+}
+
+/**
+ * The snapshots of one activation: what goes into one, when the journal is to be replaced by one, and who waits for the next. Writing them
+ * is the journal writer's.
+ *
+ * A snapshot is of what is in memory when it is made, so it is of the revision that was appended last, and may be written only when that is
+ * durable.
+ */
+export class Snapshots {
+  readonly #needs: Needs
+  readonly #state: ActorState
+  readonly #sessions: SessionTable
+  readonly #tail: Tail
+  readonly #ports: SnapshotPorts
+  /** The last one that there will be, if `onDeactivate` was given up: it may still reach into the state in memory, which is not used again. */
+  #frozen: Uint8Array | undefined
+  #revision: number
+  #snapshotBytes: number
+  #journalBytes: number
+  #journalEntries: number
+  /** Whoever waits for the next one, whatever the journal's size. */
+  #waiters: PromiseWithResolvers<Snapshot>[] = []
+
+  constructor(
+    loaded: Loaded,
+    needs: Needs,
+    parts: { readonly state: ActorState; readonly sessions: SessionTable; readonly tail: Tail },
+    ports: SnapshotPorts,
+  ) {
+    this.#needs = needs
+    this.#state = parts.state
+    this.#sessions = parts.sessions
+    this.#tail = parts.tail
+    this.#ports = ports
+    this.#revision = loaded.revision - loaded.journalEntries
+    this.#snapshotBytes = loaded.snapshotBytes
+    this.#journalBytes = loaded.journalBytes
+    this.#journalEntries = loaded.journalEntries
+  }
+
+  /** Revision of the stored one. */
+  get revision(): number {
+    return this.#revision
+  }
+
+  /** Bytes of the stored body, about. */
+  get bodyBytes(): number {
+    return this.#snapshotBytes + this.#journalBytes
+  }
+
+  /** Somebody waits for one. */
+  get wanted(): boolean {
+    return this.#waiters.length > 0
+  }
+
+  /** One is to follow the write that begins. */
+  get due(): boolean {
+    const { limits } = this.#ports
+    return (
+      this.#journalEntries >= limits.journalEntriesMax || this.#journalBytes >= limits.journalBytesMax || this.wanted
+    )
+  }
+
+  /** What is in memory is more than the stored one says. */
+  get behind(): boolean {
+    return this.#journalEntries > 0 || this.#sessions.dirty || this.#frozen !== undefined
+  }
+
+  /** From now on only a copy of what is committed is used. */
+  get frozen(): boolean {
+    return this.#frozen !== undefined
+  }
+
+  /** An entry was appended to the journal. */
+  grow(bytes: number): void {
+    this.#journalBytes += bytes
+    this.#journalEntries += 1
+  }
+
+  next(): Promise<Snapshot> {
+    const waiter = Promise.withResolvers<Snapshot>()
+    this.#waiters.push(waiter)
+    return waiter.promise
+  }
+
+  /** `revision`: what memory is at. */
+  encode(revision: number): Uint8Array {
+    if (this.#frozen) return this.#frozen
+    const { clock, primitives } = this.#ports
+    this.#state.pruneLeaves()
+    this.#sessions.expire(clock.now())
+    return encodeSnapshot(
+      {
+        revision,
+        needs: this.#needs,
+        state: this.#state.value,
+        sessions: this.#sessions.records(),
+        alarms: this.#state.alarms,
+        ...this.#tail.unacknowledged(sessionIds(this.#ports.attached()), clock.now()),
+      },
+      primitives,
+    )
+  }
+
+  freeze(revision: number): void {
+    this.#frozen = this.encode(revision)
+  }
+
+  /** This one is about to take the journal's place. Answers whoever waited for it. */
+  replaces(bytes: Uint8Array, revision: number): readonly PromiseWithResolvers<Snapshot>[] {
+    this.#snapshotBytes = bytes.length
+    this.#revision = revision
+    this.#journalBytes = 0
+    this.#journalEntries = 0
+    return this.#waiters.splice(0)
+  }
+
+  /** There will be none: the activation is over. */
+  stop(): void {
+    for (const { reject } of this.#waiters.splice(0)) reject(new SojournError("SLEPT"))
+  }
+}
