@@ -189,10 +189,12 @@ behaviour(
   { pops: [3], limits, msMax, together: true },
   (world) =>
     disturb(world, "overtaken", true, ({ tap }, match) => {
-      const caught = tap.catch(match)
-      void caught.reached
-        .then(({ from, to }) => tap.seen((behind) => behind.from === from && behind.to === to))
-        .then(() => caught.pass())
+      // At once: the one behind may be in the same packet.
+      const caught = tap.catch((note) => {
+        if (!match(note)) return false
+        void tap.seen((behind) => behind.from === note.from && behind.to === note.to).then(() => caught.pass())
+        return true
+      })
       return () => {
         caught.pass()
       }

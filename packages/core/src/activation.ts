@@ -23,8 +23,6 @@ import { Tail } from "./tail.ts"
 import { Turns, type TurnPorts, type TurnsOwner } from "./turns.ts"
 import { Work } from "./work.ts"
 
-export type { Attached } from "./attach.ts"
-
 /**
  * One in-memory incarnation of an actor: what comes in from its sessions and its host, and when it is over.
  *

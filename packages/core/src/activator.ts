@@ -1,5 +1,6 @@
 import { SojournError } from "@sojourn/protocol"
-import { Activation, type ActivationPorts, type Attached } from "./activation.ts"
+import { Activation, type ActivationPorts } from "./activation.ts"
+import type { Attached } from "./attach.ts"
 import type { AlarmClock } from "./alarm-clock.ts"
 import { hasGone, type Attaches } from "./attaches.ts"
 import type { Borders } from "./borders.ts"

@@ -1,6 +1,6 @@
 import { SojournError } from "@sojourn/protocol"
-import type { Activation, Attached } from "./activation.ts"
-import { HostAttach, waitingFramesMax, type AttachRequest, type SessionFrame } from "./attach.ts"
+import type { Activation } from "./activation.ts"
+import { HostAttach, waitingFramesMax, type Attached, type AttachRequest, type SessionFrame } from "./attach.ts"
 import type { Borders } from "./borders.ts"
 import type { Failures } from "./failures.ts"
 import type { HandInput, Pull } from "./handoff.ts"
