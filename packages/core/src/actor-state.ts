@@ -1,4 +1,4 @@
-import { SojournError, applyPatches, codec, type Encoded } from "@sojourn/protocol"
+import { SojournError, applyPatches, codec, type Encoded, type Patch } from "@sojourn/protocol"
 import type { ErasedDefinition } from "./actor.ts"
 import { nextAlarm, type AlarmChange, type Alarms, type StoredAlarm } from "./alarms.ts"
 import type { Entry, Loaded } from "./journal.ts"
@@ -16,10 +16,28 @@ import type { Turn } from "./turn.ts"
 /** What a turn that held leaves. */
 export interface Held {
   readonly next: unknown
+  /** What is new in it: the copies that were made, and what the turn put in. */
+  readonly made: ReadonlySet<object>
+  readonly changes: readonly Patch[]
   readonly patches: Encoded | undefined
   readonly events: readonly (readonly [string, Encoded])[]
   readonly alarms: readonly AlarmChange[]
   readonly moveTo: string | undefined
+}
+
+const nothingMade: ReadonlySet<object> = new Set()
+
+/** What leaves the state as it is. */
+export function heldNothing(state: unknown): Held {
+  return {
+    next: state,
+    made: nothingMade,
+    changes: [],
+    patches: undefined,
+    events: [],
+    alarms: [],
+    moveTo: undefined,
+  }
 }
 
 /** Its part of the entry; empty: it changed nothing. */
@@ -71,25 +89,29 @@ export class ActorState {
     return codec.encode(this.#value)
   }
 
-  /** What a turn that held leaves. Throws where it may not commit; memory is then as before, but for the leaves (`leavesIntact`). */
+  /** What a turn that held leaves. Throws where it may not commit. Memory is as before, but for leaves changed in place (`leavesIntact`). */
   take(turn: Turn): Held {
     const taken = turn.take()
     assertLeavesUntouched(this.#tree)
     let next = this.#value
+    let made = nothingMade
     let patches: Encoded | undefined
     if (taken.patches.length > 0) {
       checkPatches(taken.next, taken.patches, this.#tree)
       patches = codec.encode(taken.patches)
       // Not the draft's own result: what is in memory is what the journal and every client make of these patches, to the order of keys.
-      const made = new Set<object>()
-      next = applyPatches(this.#value, taken.patches, made)
-      rememberChanges(made, [taken.patches], this.#tree)
+      const copies = new Set<object>()
+      next = applyPatches(this.#value, taken.patches, copies)
+      made = copies
     }
-    return { next, patches, events: taken.emitted, alarms: taken.alarms, moveTo: taken.moveTo }
+    const { patches: changes, emitted: events, alarms, moveTo } = taken
+    return { next, made, changes, patches, events, alarms, moveTo }
   }
 
-  become(next: unknown, alarms: Alarms): void {
+  /** Only now is what the turn put in part of the state: frozen, and known by its object. */
+  become({ next, made, changes }: Held, alarms: Alarms): void {
     this.#value = next
+    if (changes.length > 0) rememberChanges(made, [changes], this.#tree)
     this.setAlarms(alarms)
   }
 

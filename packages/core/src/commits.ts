@@ -1,6 +1,6 @@
 import { SojournError, capture, codec, type CallBody } from "@sojourn/protocol"
 import type { ErasedDefinition } from "./actor.ts"
-import { changesOf, type ActorState, type Held } from "./actor-state.ts"
+import { changesOf, heldNothing, type ActorState, type Held } from "./actor-state.ts"
 import { alarmChars, applyAlarmChanges, postponed, type Alarms, type StoredAlarm } from "./alarms.ts"
 import type { Attached } from "./attach.ts"
 import type { AuthorErrors } from "./author-errors.ts"
@@ -85,7 +85,7 @@ export class Commits {
     const r = this.#journal.revision + 1
     const now = this.#ports.clock.now()
     let reply: StoredReply
-    let held: Held = { next: this.#state.value, events: [], alarms: [], patches: undefined, moveTo: undefined }
+    let held = heldNothing(this.#state.value)
     try {
       if (outcome.failed) throw outcome.error
       const ok = capture(outcome.value)
@@ -210,8 +210,8 @@ export class Commits {
     this.#commit(entry, bytes, held, alarms)
   }
 
-  #commit(entry: Entry, bytes: Uint8Array, { next }: Held, alarms: Alarms): void {
-    this.#state.become(next, alarms)
+  #commit(entry: Entry, bytes: Uint8Array, held: Held, alarms: Alarms): void {
+    this.#state.become(held, alarms)
     const output = this.#journal.append(entry, bytes)
     if (entry.ev || entry.p) this.#outputs.holdEntry(output)
   }

@@ -15,6 +15,7 @@ interface Held {
 }
 
 let kept: { n: number } | undefined
+let keptDate: Date | undefined
 const said: number[] = []
 const box = actor({
   state: (): Held => ({
@@ -71,6 +72,13 @@ const box = actor({
     },
     storeFunction(c) {
       c.state.b = { n: (() => 1) as never }
+    },
+    keepDate(c, at: number) {
+      keptDate = new Date(at)
+      kept = { n: at }
+      c.state.when = keptDate
+      c.state.b = kept
+      return "x".repeat(at)
     },
     keep(c, given: { n: number }) {
       c.state.b = given
@@ -259,6 +267,23 @@ describe("an actor's state", () => {
     assert.throws(() => (kept ? (kept.n = 7) : undefined), TypeError)
     assert.equal((await handle.query.look()).b, 5)
     assert.equal((await handle.query.look()).a, 1)
+  })
+
+  test("knows nothing of what a turn put in that was refused: it is the author's, to change as he likes", async () => {
+    const { node, events } = await alone(app, { limits: { outputCharsMax: 10_000 } })
+    const handle = node.actors.box.get("k")
+    await assert.rejects(handle.keepDate(20_000), { code: "REPLY_TOO_LARGE" })
+    keptDate?.setTime(0)
+    assert.ok(kept)
+    kept.n = 7
+    await assert.rejects(handle.throwAfter(), { code: "ACTOR_ERROR" })
+    assert.deepEqual(
+      events.filter(({ type }) => type === "activation.dropped"),
+      [],
+    )
+    await handle.keepDate(5)
+    keptDate?.setTime(0)
+    await assert.rejects(handle.throwAfter(), { code: "BAD_STATE" })
   })
 
   test("rolls back when a turn throws; the author's error crosses, any other is masked and found in the log (C53)", async () => {
