@@ -40,13 +40,18 @@ export function heldNothing(state: unknown): Held {
   }
 }
 
-/** Its part of the entry; empty: it changed nothing. */
+/** It changed nothing: there is nothing to write for it. */
+export function isRead({ patches, events, alarms }: Held): boolean {
+  return patches === undefined && events.length === 0 && alarms.length === 0
+}
+
+/** Its part of the entry. */
 export function changesOf({ patches, events, alarms }: Held): Pick<Entry, "p" | "ev" | "al"> {
-  return {
-    ...(patches === undefined ? {} : { p: patches }),
-    ...(events.length === 0 ? {} : { ev: events }),
-    ...(alarms.length === 0 ? {} : { al: alarms }),
-  }
+  const changes: { p?: Encoded; ev?: Held["events"]; al?: Held["alarms"] } = {}
+  if (patches !== undefined) changes.p = patches
+  if (events.length > 0) changes.ev = events
+  if (alarms.length > 0) changes.al = alarms
+  return changes
 }
 
 /**

@@ -80,7 +80,8 @@ export class AlarmChanges {
   readonly #limits: Limits
   readonly #names: object
   readonly #now: number
-  readonly #changed = new Map<string, AlarmChange>()
+  /** Undefined: none. Few turns make any. */
+  #changed: Map<string, AlarmChange> | undefined
   #alarms: Alarms
 
   /** `names`: the definition's alarm handlers. */
@@ -124,10 +125,11 @@ export class AlarmChanges {
 
   /** For the turn's entry: the last change of each alarm. */
   take(): readonly AlarmChange[] {
-    return [...this.#changed.values()]
+    return this.#changed ? [...this.#changed.values()] : []
   }
 
   #change(change: AlarmChange): void {
+    this.#changed ??= new Map()
     this.#changed.set(alarmKey(change), change)
     this.#alarms = applyAlarmChanges(this.#alarms, [change])
   }

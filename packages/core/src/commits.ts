@@ -1,6 +1,6 @@
 import { SojournError, capture, codec, type CallBody } from "@sojourn/protocol"
 import type { ErasedDefinition } from "./actor.ts"
-import { changesOf, heldNothing, type ActorState, type Held } from "./actor-state.ts"
+import { changesOf, heldNothing, isRead, type ActorState, type Held } from "./actor-state.ts"
 import { alarmChars, applyAlarmChanges, postponed, type Alarms, type StoredAlarm } from "./alarms.ts"
 import type { Attached } from "./attach.ts"
 import type { AuthorErrors } from "./author-errors.ts"
@@ -95,8 +95,7 @@ export class Commits {
       if (this.#cannotRollBack(error)) return
       reply = { r, err: this.#authorErrors.wireError(error, call.a) }
     }
-    const made = changesOf(held)
-    if (reply.err === undefined && Object.keys(made).length === 0) {
+    if (reply.err === undefined && isRead(held)) {
       this.#endRead(att, session, call.c, { ...reply, r: this.#journal.revision }, now, held.moveTo)
       return
     }
@@ -104,7 +103,7 @@ export class Commits {
     const entry: Entry = {
       r,
       t: now,
-      ...made,
+      ...changesOf(held),
       s: [this.#sessions.update(session)],
     }
     const bytes = encodeEntry(entry, this.#ports.primitives)
@@ -186,9 +185,8 @@ export class Commits {
     try {
       if (outcome.failed) throw outcome.error
       const held = this.#state.take(turn)
-      const made = changesOf(held)
-      if (Object.keys(made).length === 0) return
-      this.#commitOrThrow({ r: this.#journal.revision + 1, t: this.#ports.clock.now(), ...made }, held)
+      if (isRead(held)) return
+      this.#commitOrThrow({ r: this.#journal.revision + 1, t: this.#ports.clock.now(), ...changesOf(held) }, held)
     } catch (error) {
       failed(error)
       this.#cannotRollBack(error)

@@ -144,7 +144,7 @@ export class JournalWriter {
     if (this.#pending.length === 0) this.#pendingSince = clock.mono()
     this.#pending.push(bytes)
     const output = outputOf(entry)
-    this.#tail.push(output, bytes.length, clock.now())
+    this.#tail.push(output, bytes.length, entry.t)
     this.#snapshots.grow(bytes.length)
     return output
   }

@@ -76,16 +76,19 @@ export class Outputs {
     if (!to) for (const one of this.#ports.attached()) if (one.sid === att.sid && one.open) to = one
     // Not ready: this reply was computed before that attach, which asks for it again itself.
     if (!to?.ready) return
+    const { ch } = to
     const { r, ok, err } = reply
-    to.out({
-      t: "reply",
-      ch: to.ch,
-      c,
-      r,
-      ...(ok === undefined ? {} : { ok }),
-      ...(err === undefined ? {} : { err }),
-      ...(relaxed ? { relaxed } : {}),
-    })
+    if (ok !== undefined && !relaxed) to.out({ t: "reply", ch, c, r, ok })
+    else
+      to.out({
+        t: "reply",
+        ch,
+        c,
+        r,
+        ...(ok === undefined ? {} : { ok }),
+        ...(err === undefined ? {} : { err }),
+        ...(relaxed ? { relaxed } : {}),
+      })
   }
 
   /** What this session may see of an entry, unless it has had it. */

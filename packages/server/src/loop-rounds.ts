@@ -77,7 +77,7 @@ export function createLoopRounds(parts: LoopParts = node): LoopRounds {
       return now - began
     },
     rounds() {
-      look(parts.mono())
+      if (!open) look(parts.mono())
       return rounds
     },
     busyMs() {
