@@ -38,6 +38,10 @@ interface Load {
   readonly stutterMs?: number
   /** How many calls a client has unanswered at most. */
   readonly window?: number
+  /** Until then a call each 50 ms, and nothing else. */
+  readonly quietMs?: number
+  /** From then on a call takes so long, ms; as many capacities are asked as before. */
+  readonly dear?: readonly [fromMs: number, runMs: number]
   readonly off?: boolean
   readonly seed?: number
 }
@@ -157,14 +161,16 @@ class Loop {
   }
 
   #arrive(): void {
-    const { times, untilMs = Infinity, window = 200 } = this.#load
+    const { times, untilMs = Infinity, window = 200, quietMs = 0, dear = [Infinity, 0] } = this.#load
     while (this.#arrival <= this.now) {
       const client = this.#clients[Math.floor(this.#chance() * this.#clients.length)] as Client
       if (client.backAt === undefined && client.unanswered < window) {
         client.unanswered++
         client.frames.push(this.#arrival)
       }
-      this.#arrival += -Math.log(1 - this.#chance()) * (callMs / (this.#arrival < untilMs ? times : 0.2))
+      const mean = this.#arrival >= dear[0] ? dear[1] : callMs
+      const every = this.#arrival < quietMs ? 50 : mean / (this.#arrival < untilMs ? times : 0.2)
+      this.#arrival += -Math.log(1 - this.#chance()) * every
     }
   }
 
@@ -198,7 +204,8 @@ class Loop {
   #call(client: Client, at: number): void {
     if (client.backAt !== undefined) this.now += dropMs
     else if (!this.#refused(client)) {
-      this.now += runMs
+      const [dearMs, dearRunMs] = this.#load.dear ?? [Infinity, 0]
+      this.now += at >= dearMs ? dearRunMs : runMs
       if (this.#batch.length === 0) this.#batchFrom = this.now
       this.#batch.push({ client, at })
       return
@@ -271,6 +278,22 @@ describe("an event loop under calls", () => {
   test("refuses nobody for stalls of 10 to 30 ms that come again and again", () => {
     for (const seed of [1, 2, 3])
       assert.equal(loop({ times: 0.5, seconds: 4, bounds: tight, stutterMs: 20, seed }).refusedAt.length, 0)
+  })
+
+  test("that has had little to do takes what passed in between for nobody's cost, and sees soon that it is asked too much", () => {
+    const quiet = { quietMs: 20_000, seconds: 23, bounds: tight } as const
+    for (const seed of [1, 2, 3]) {
+      assert.equal(loop({ ...quiet, times: 0.7, stalls: [[20_500, 60]], seed }).refusedAt.length, 0, "a stall")
+      assert.equal(loop({ ...quiet, times: 0.5, stutterMs: 20, seed }).refusedAt.length, 0, "stalls again and again")
+    }
+    const much = loop({ ...quiet, times: 2 })
+    assert.ok((much.refusedAt[0] as number) < 20_300, `first refused at ${much.refusedAt[0]} ms`)
+    assert.ok(much.p99(20_100) < 50, `p99 ${much.p99(20_100)} ms`)
+  })
+
+  test("sees soon that calls have come to take two thousand times as long", () => {
+    const dear = loop({ times: 2, dear: [2_000, 50], seconds: 20 })
+    assert.ok(dear.p99(6_000) < 1_000, `p99 ${dear.p99(6_000)} ms`)
   })
 
   test("refuses soon after a stall at twice its capacity, and serves soon what comes after that", () => {

@@ -10,9 +10,14 @@ const waitingCharsMax = 16 * 1_048_576
 /** How far back the demand looks: so long, or as long as so many frames take, or half of what a frame that comes now will wait. */
 const demandMsMin = 25
 const demandFramesMin = 100
-/** What a frame costs is the mean of about so many rounds, of which none counts for more than so many times what its frames should have taken. */
+/**
+ * What a frame costs is the mean of about so many rounds, of which none counts for more than so many times what its frames should have taken, and
+ * before that is known for more than a share: it was a stall, or the round after one, which fetches all that came meanwhile. So many of
+ * them running are neither: frames have come to cost more, and what they cost before is forgotten as fast as time passes.
+ */
 const costRounds = 33
 const costTimesMax = 4
+const dearRoundsMin = 3
 /** Before so many rounds it is not known. */
 const costRoundsMin = 3
 
@@ -43,12 +48,17 @@ export function createIntake(lateMsMax: number, parts: LoopParts = node): Intake
   let chars = 0
   let reading = false
   let asked = false
-  /** When the last share began, what has come and what was read since, whether it left some waiting, and whether the round before was longer than a share. */
+  /**
+   * When the last share began, and the round in which something came first since; what has come and what was read since, whether it left some
+   * waiting, whether the round before was longer than a share, and how many running were longer than they may count for.
+   */
   let sharedAt = 0
+  let openedAt = 0
   let came = 0
   let done = 0
   let full = false
   let longBefore = false
+  let dearRounds = 0
   /** What came in which time, and what was read in which; of earlier rounds less and less. */
   let cameSum = 0
   let cameMs = 0
@@ -87,19 +97,26 @@ export function createIntake(lateMsMax: number, parts: LoopParts = node): Intake
   }
   const learn = (now: number): void => {
     const passedMs = now - sharedAt
-    // A round that had all read before may have rested; and one that is long by itself, not the one before it, has been stalled.
-    const long = passedMs >= shareMs
+    // Where the share before had all read, what passed until something came is no frame's cost: the loop may have rested for hours.
+    const tookMs = full ? passedMs : now - Math.max(sharedAt, openedAt)
+    // One that had all read, and is long by itself, not the one before it, has been stalled.
+    const long = tookMs >= shareMs
     if (done > 0 && (full || (long && longBefore))) {
-      const should = costMs === 0 ? shareMs : done * costMs
-      doneSum += done - doneSum / costRounds
-      doneMs += Math.min(passedMs, costTimesMax * should) - doneMs / costRounds
+      const mostMs = known() ? costTimesMax * done * costMs : shareMs
+      dearRounds = tookMs > mostMs ? dearRounds + 1 : 0
+      const dear = dearRounds >= dearRoundsMin
+      const forgot = dear ? Math.min(1, Math.max(1, tookMs / shareMs) / costRounds) : 1 / costRounds
+      doneSum += done - doneSum * forgot
+      doneMs += (dear ? tookMs : Math.min(tookMs, mostMs)) - doneMs * forgot
       costMs = doneMs / doneSum
       costsOf++
     }
     const backMs = Math.max(demandMsMin, demandFramesMin * costMs, (waits() * costMs) / 2)
     const kept = Math.max(0, 1 - passedMs / backMs)
-    cameSum = cameSum * kept + came
-    cameMs = cameMs * kept + passedMs
+    // However long it was, it weighs no more than that: what comes after a rest of hours is not to be lost in it.
+    const weight = Math.min(1, backMs / passedMs)
+    cameSum = cameSum * kept + came * weight
+    cameMs = cameMs * kept + passedMs * weight
     came = 0
     done = 0
     sharedAt = now
@@ -126,6 +143,7 @@ export function createIntake(lateMsMax: number, parts: LoopParts = node): Intake
     take(size, run) {
       const roundMs = loop.roundMs()
       came++
+      if (!asked) openedAt = parts.mono() - roundMs
       ask()
       // What runs may bring more, which is not to run inside of it.
       if (waits() === 0 && !reading && roundMs < shareMs) {
