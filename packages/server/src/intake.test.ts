@@ -1,12 +1,19 @@
 import assert from "node:assert/strict"
 import { describe, test } from "node:test"
+import { setImmediate } from "node:timers/promises"
 import { createIntake } from "./intake.ts"
 
 function setUp(lateMsMax = 10) {
   let now = 0
   let ends: (() => void)[] = []
   const done: string[] = []
-  const { take, load } = createIntake(lateMsMax, { mono: () => now, idleMs: () => 0, atEnd: (fn) => ends.push(fn) })
+  const next: (() => void)[] = []
+  const { take, load } = createIntake(lateMsMax, {
+    mono: () => now,
+    idleMs: () => 0,
+    atEnd: (fn) => ends.push(fn),
+    behind: (fn) => next.push(fn),
+  })
   return {
     done,
     load,
@@ -21,9 +28,9 @@ function setUp(lateMsMax = 10) {
     take,
     /** Everything that was ready has been handled: what waited for that runs. */
     end: () => {
-      const all = ends
+      next.push(...ends)
       ends = []
-      for (const fn of all) fn()
+      for (let fn = next.shift(); fn; fn = next.shift()) fn()
     },
     get waits() {
       return ends.length > 0
@@ -117,6 +124,38 @@ void describe("the intake of clients' frames", () => {
     assert.equal(rounds(fixture, 1, 1, 49).demand, 0)
     const { demand } = rounds(fixture, 20, 1, 49)
     assert.ok(Math.abs(demand - 1) < 0.1, `asked ${demand}`)
+  })
+
+  test("an action that awaits has done its work before the next frame is read", async () => {
+    const work = (ms: number): void => {
+      for (const until = performance.now() + ms; performance.now() < until;);
+    }
+    const { take } = createIntake(10)
+    const rounds: number[] = []
+    let last = performance.now()
+    const all = Array.from(
+      { length: 40 },
+      () =>
+        new Promise<void>((resolve) => {
+          take(0, () => {
+            void Promise.resolve()
+              .then(() => undefined)
+              .then(() => {
+                work(2)
+                resolve()
+              })
+          })
+        }),
+    )
+    let over = false
+    void Promise.all(all).then(() => (over = true))
+    while (!over) {
+      await setImmediate()
+      rounds.push(performance.now() - last)
+      last = performance.now()
+    }
+    // What was read as it came is one round, since nothing was known of it; the other 20 and more are at least five.
+    assert.ok(rounds.length >= 5, `${rounds.length} rounds: ${rounds.map(Math.round).join(" ")} ms`)
   })
 
   test("past a number of frames, or of characters, that wait, what waits longest is read at once", () => {

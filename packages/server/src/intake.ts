@@ -57,6 +57,8 @@ export function createIntake(lateMsMax: number, parts: LoopParts = node): Intake
   let came = 0
   let done = 0
   let full = false
+  /** What was read as it came, since then. */
+  let atOnce = 0
   let longBefore = false
   let dearRounds = 0
   /** What came in which time, and what was read in which; of earlier rounds less and less. */
@@ -123,15 +125,22 @@ export function createIntake(lateMsMax: number, parts: LoopParts = node): Intake
     longBefore = long
   }
   const share = (): void => {
-    asked = false
     const now = parts.mono()
     learn(now)
-    try {
-      while (waits() > 0 && parts.mono() < now + shareMs) next()
-    } finally {
+    atOnce = 0
+    const until = now + shareMs
+    // One by one: an action that awaits does its work when what let it in is over.
+    const step = (): void => {
+      if (waits() > 0 && parts.mono() < until) {
+        parts.behind(step)
+        next()
+        return
+      }
+      asked = false
       full = waits() > 0
       if (full) ask()
     }
+    step()
   }
   return {
     load: {
@@ -146,7 +155,9 @@ export function createIntake(lateMsMax: number, parts: LoopParts = node): Intake
       if (!asked) openedAt = parts.mono() - roundMs
       ask()
       // What runs may bring more, which is not to run inside of it.
-      if (waits() === 0 && !reading && roundMs < shareMs) {
+      // Nor does the clock tell what has been read already takes, where its actions await.
+      if (waits() === 0 && !reading && Math.max(roundMs, atOnce * costMs) < shareMs) {
+        atOnce++
         read(run)
         return
       }

@@ -12,7 +12,12 @@ function setUp(): {
   let now = 1_000
   let idle = 400
   let ends: (() => void)[] = []
-  const parts: LoopParts = { mono: () => now, idleMs: () => idle, atEnd: (fn) => ends.push(fn) }
+  const parts: LoopParts = {
+    mono: () => now,
+    idleMs: () => idle,
+    atEnd: (fn) => ends.push(fn),
+    behind: (fn) => ends.push(fn),
+  }
   return {
     load: createLoopRounds(parts),
     pass: (ms) => (now += ms),

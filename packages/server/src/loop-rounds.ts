@@ -13,6 +13,8 @@ export interface LoopParts {
   idleMs(): number
   /** Runs `fn` when everything that was ready has been handled. */
   atEnd(fn: () => void): void
+  /** Runs `fn` when what runs now is over, and with it all that awaited nothing but what is there already. */
+  behind(fn: () => void): void
 }
 
 export const node: LoopParts = {
@@ -20,6 +22,12 @@ export const node: LoopParts = {
   idleMs: () => performance.nodeTiming.idleTime,
   atEnd: (fn) => {
     setImmediate(fn)
+  },
+  // Node runs what was put off to the next tick when no promise has anything left to do.
+  behind: (fn) => {
+    queueMicrotask(() => {
+      process.nextTick(fn)
+    })
   },
 }
 
