@@ -1,13 +1,17 @@
 import assert from "node:assert/strict"
 import { describe, test } from "node:test"
+import { actor as actorClass, setup } from "./actor.ts"
 import { conclude, Forgetting } from "./forget.ts"
 import { isForgetReply, isForgetStep, type Surveyed } from "./forget-steps.ts"
 import { ForgottenPops } from "./forgotten.ts"
-import { withLimits } from "./limits.ts"
+import { defaultLimits, withLimits } from "./limits.ts"
 import { memoryDisk, memoryStore } from "./memory-store.ts"
 import type { MeshMessage } from "./mesh-messages.ts"
+import { createNode } from "./node.ts"
 import { cutsMax, decideRevive, isCutOff, type Cut } from "./record.ts"
 import { emptyBody } from "./store.ts"
+import { primitives } from "./testing/alone.ts"
+import { VirtualClock } from "./testing/virtual-clock.ts"
 
 const actor = "cart/a~bos"
 const gone = (pop: string): boolean => pop === "fra"
@@ -128,6 +132,7 @@ function survivors(names: readonly string[]) {
         heirOf: () => forgotten.heirOf("fra"),
         isHome: () => forgotten.homeNow("fra").pop === pop,
         applied: () => undefined,
+        revived: () => undefined,
       }),
     )
   }
@@ -170,4 +175,52 @@ test("with messages lost, repeated and late, each actor has one owner, and every
   const again = await w.forget("nrt", "bos")
   assert.deepEqual([again.complete, again.revived, again.told], [true, 0, 0])
   await assert.rejects(w.forget("nrt", "nrt"), /with the heir bos/)
+})
+
+// Pins a defect: what was revived was the store's alone. Where nothing else was due, its alarms waited for the next start.
+test("the alarms of an actor that goes on from a surviving copy run (C29, C41)", async () => {
+  const rang: string[] = []
+  const remind = actorClass({
+    state: () => ({}),
+    alarms: { ring: (c) => void rang.push(c.key) },
+    actions: { set: (c, afterMs: number) => c.alarms.set("ring", { afterMs }) },
+  })
+  const clock = new VirtualClock()
+  const store = memoryStore({ disk: memoryDisk("bos") })
+  let ids = 0
+  const node = createNode({
+    app: setup({ actors: { remind } }),
+    pop: "bos",
+    node: "bos-1",
+    region: "us-east",
+    store,
+    clock,
+    chance: { random: () => 0.5, id: () => `id${++ids}` },
+    primitives,
+    limits: defaultLimits,
+    mesh: {
+      secret: "the secret of the mesh of this test",
+      peers: [{ id: "fra", region: "eu-west", url: "wss://fra.example" }],
+      homes: ["bos"],
+      dialer: { dial: () => Promise.reject(new Error("it is destroyed")) },
+      alone: true,
+    },
+    authenticate: () => null,
+    events: () => undefined,
+  })
+  await node.start()
+  const set = node.actors.remind.get("a~bos").set(60_000)
+  await clock.advance(1)
+  await set
+  // Asleep, and then granted to the POP that is lost: nobody runs its alarms.
+  await clock.advance(45_000)
+  assert.equal((await store.pull("remind/a~bos", true, "fra")).kind, "grant")
+  await clock.advance(60_000)
+  assert.deepEqual(rang, [])
+  assert.equal((await node.forget("fra", "bos")).revived, 1)
+  await clock.advance(2_000)
+  assert.deepEqual(rang, ["a~bos"])
+  const stopped = node.stop({ drainMs: 0 })
+  await clock.advance(10_000)
+  await stopped
 })

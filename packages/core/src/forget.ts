@@ -58,6 +58,8 @@ export interface ForgettingOptions {
   isHome(actor: string): boolean
   /** Has become durable here: links, searches and homes are to follow. */
   applied(pop: string): void
+  /** That actor is this POP's now. */
+  revived(actor: string): void
 }
 
 /** Surveys until one finds nothing to do: revive, tell, and what moved meanwhile. */
@@ -277,6 +279,7 @@ export class Forgetting {
           revived++
           // Also where the order came again.
           events({ type: "actor.revived", actor, epoch: e, from: seen?.k ?? "nothing" })
+          this.#o.revived(actor)
         }
         return { k: "revive", revived }
       }

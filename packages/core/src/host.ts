@@ -211,6 +211,11 @@ export class Host {
     this.#slots.homesChanged()
   }
 
+  /** The actor goes on from the copy that is here: nothing else tells that its alarms are this POP's. */
+  revived(actor: string): void {
+    this.#alarms.changed(actor, this.#o.clock.now())
+  }
+
   /** See `Moves.move`. */
   move(actor: string, to: string): Promise<MoveDone> {
     return this.#moves.move(actor, to)
