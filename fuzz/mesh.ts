@@ -294,6 +294,7 @@ export const transfersTarget: Target = {
         primitives,
         events: () => undefined,
         send: () => true,
+        room: () => true,
         progressed: () => undefined,
         again: () => Promise.resolve(undefined),
       })

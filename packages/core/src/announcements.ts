@@ -57,6 +57,11 @@ export class Announcements {
     this.#resend.hurry(pop)
   }
 
+  /** That POP is given up: its heir is told by who gives it up (`forget.ts`), and by the next claim. */
+  forget(pop: string): void {
+    this.#resend.forget(pop)
+  }
+
   stop(): void {
     this.#resend.stop()
   }

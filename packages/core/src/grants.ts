@@ -11,7 +11,7 @@ import type { MeshMessage } from "./mesh-messages.ts"
 import type { Offers } from "./offers.ts"
 import type { Clock, EventSink } from "./ports.ts"
 import type { Granted } from "./record.ts"
-import { Resend } from "./resend.ts"
+import { Resend, type Owed } from "./resend.ts"
 import type { Slot } from "./slot.ts"
 import type { Slots } from "./slots.ts"
 import type { Body, Store } from "./store.ts"
@@ -22,7 +22,7 @@ import type { Transfers } from "./transfers.ts"
  *
  * The store's `GRANTED` and its body are what counts; nothing kept here is needed to be right. A GRANT is said when the seal is durable, and
  * again until CONFIRM (`resend.ts`): after a restart for every `GRANTED` that is found (`start`), and after a seal of unknown outcome as
- * soon as it shows (`doubts.ts`). Only a CONFIRM that the store took ends it.
+ * soon as it shows (`doubts.ts`). Only a CONFIRM that the store took ends it. Its body is not read while there is no link to send it on.
  */
 export interface GrantPorts {
   readonly store: Pick<Store, "list" | "load" | "peek" | "confirm">
@@ -37,6 +37,9 @@ export interface GrantPorts {
   readonly attaches: Attaches
   readonly failures: Failures
   send(pop: string, message: MeshMessage, body?: Uint8Array): boolean
+  linked(pop: string): boolean
+  /** False: too much waits for that POP already. */
+  room(pop: string): boolean
   stopped(): boolean
 }
 
@@ -44,13 +47,17 @@ export class Grants {
   readonly #o: GrantPorts
   readonly #resend: Resend
   readonly #doubts: Doubts
+  /** Whoever waits until what was given has arrived. */
+  #waiting: (() => void)[] = []
 
   constructor(ports: GrantPorts) {
     this.#o = ports
-    const { clock, limits } = ports
-    this.#resend = new Resend(clock, limits, (actor, { to }) => {
-      this.repeat(actor, to)
-    })
+    const { clock, limits, room } = ports
+    const again = (actor: string, { to, e }: Owed): void => {
+      this.repeat(actor, to, e)
+      this.#look()
+    }
+    this.#resend = new Resend(clock, limits, again, room)
     this.#doubts = new Doubts(clock, limits, (actor) => this.#wasSealed(actor))
   }
 
@@ -69,10 +76,39 @@ export class Grants {
   stop(): void {
     this.#resend.stop()
     this.#doubts.stop()
+    this.#look()
   }
 
   linkUp(pop: string): void {
     this.#resend.hurry(pop)
+  }
+
+  linkDown(): void {
+    this.#look()
+  }
+
+  /** That POP is given up: what it was granted goes on from here, or from another copy. */
+  forget(pop: string): void {
+    this.#resend.forget(pop)
+    this.#look()
+  }
+
+  /** Resolves when each POP that there is a link to has confirmed what it was granted, but for what it has not confirmed for `moveMsMax`. */
+  async delivered(): Promise<void> {
+    if (this.#undelivered())
+      await new Promise<void>((resolve) => {
+        this.#waiting.push(resolve)
+      })
+  }
+
+  #undelivered(): boolean {
+    const { limits, linked } = this.#o
+    return this.#resend.owes(limits.moveMsMax, linked)
+  }
+
+  #look(): void {
+    if (this.#waiting.length === 0 || this.#undelivered()) return
+    for (const resolve of this.#waiting.splice(0)) resolve()
   }
 
   /** What the seal gave (`Slot.sealed`) goes to who pulled, and whoever is attached here goes along. */
@@ -93,10 +129,12 @@ export class Grants {
 
   /** `base`: the copy that is there already, and is not in the body. */
   send(actor: string, answer: { record: Omit<Granted, "k">; body: Body }, pull?: Pull, base?: string): void {
-    const { limits, transfers, send } = this.#o
+    const { limits, transfers, room, send } = this.#o
     const { to, e, v, h, cuts, due } = answer.record
-    const { sizes, bytes } = packBody(answer.body)
     this.#resend.add(actor, { to, e })
+    // It would cost the link, and all that waits on it: said when there is room.
+    if (!room(to)) return
+    const { sizes, bytes } = packBody(answer.body)
     const head = { t: "GRANT" as const, actor, e, v, h, hops: pull?.hops ?? 0, sizes }
     const more = {
       ...(due === undefined ? {} : { due }),
@@ -112,13 +150,18 @@ export class Grants {
     if (send(to, { ...head, ...more, blob })) transfers.push(actor, to, blob, bytes)
   }
 
-  /** Sends an unconfirmed GRANT again, if it still is one. `to`: and goes there. */
-  repeat(actor: string, to?: string): void {
-    const { store, failures } = this.#o
+  /** Sends an unconfirmed GRANT again, if it still is one; where there is no link, when there is one. */
+  repeat(actor: string, to: string, e: number): void {
+    const { store, failures, linked, room } = this.#o
+    this.#resend.add(actor, { to, e })
+    if (!linked(to) || !room(to)) return
     store.load(actor).then((stored) => {
-      if (stored?.record.k === "GRANTED" && (to === undefined || stored.record.to === to))
+      if (stored?.record.k === "GRANTED" && stored.record.to === to)
         this.send(actor, { record: stored.record, body: stored.body })
-      else this.#resend.remove(actor)
+      else {
+        this.#resend.remove(actor)
+        this.#look()
+      }
     }, failures.logged(actor))
   }
 
@@ -142,6 +185,7 @@ export class Grants {
   /** It is durable at `from`, which said so itself. */
   confirmed(from: string, actor: string, e: number): void {
     this.#resend.confirmed(actor, from, e)
+    this.#look()
   }
 
   /** The outcome of a seal is not known. */

@@ -179,7 +179,8 @@ export type HandEffect =
   | { readonly type: "sleep" }
   | { readonly type: "confirm"; readonly to: string; readonly e: number }
   | { readonly type: "announce"; readonly e: number }
-  | { readonly type: "regrant" }
+  /** The grant that `to` has not confirmed is said again. */
+  | { readonly type: "regrant"; readonly to: string; readonly e: number }
   | { readonly type: "forward"; readonly to: string; readonly pull: Pull }
   | {
       readonly type: "tellMoved"
@@ -541,7 +542,7 @@ function redirect(s: HandState, pull: Pull, answer: Pointed, v: HandView): HandS
       : { pop: answer.to, epoch: answer.e, inTransit: answer.inTransit }
   const belief = heard && heard.epoch > own.epoch && heard.pop !== v.self ? { ...heard, inTransit: false } : undefined
   const target = belief ?? own
-  const effects: HandEffect[] = own.inTransit ? [{ type: "regrant" }] : []
+  const effects: HandEffect[] = own.inTransit ? [{ type: "regrant", to: own.pop, e: own.epoch }] : []
   if (
     target.epoch > pull.epoch &&
     target.pop !== pull.origin &&

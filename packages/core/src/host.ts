@@ -67,6 +67,8 @@ export interface HostOptions {
   readonly actors: ActorPorts
   send(pop: string, message: MeshMessage, body?: Uint8Array): boolean
   linked(pop: string): boolean
+  /** A body may be sent there. False: so much waits already that more of them could cost the link, and with it what waits. */
+  room(pop: string): boolean
   /** A write is durable; the first turn in it ended `waitedMs` before. */
   wrote(waitedMs: number): void
   /** Lowest round trip of late, ms. */
@@ -181,6 +183,7 @@ export class Host {
         }
       }),
     )
+    await this.#seals.settled()
     this.#grants.stop()
     this.#announcements.stop()
     this.#offers.stop()
@@ -206,8 +209,10 @@ export class Host {
     return this.#slots.homeOf(actor)
   }
 
-  /** See `Slots.homesChanged`. */
-  homesChanged(): void {
+  /** That POP is given up (`forget.ts`), or its heir has inherited. */
+  forget(pop: string): void {
+    this.#grants.forget(pop)
+    this.#announcements.forget(pop)
     this.#slots.homesChanged()
   }
 
@@ -226,9 +231,14 @@ export class Host {
     this.#moves.letGo()
   }
 
-  /** See `Moves.handOff`. */
-  handOff(): Promise<void> {
-    return this.#moves.handOff()
+  /**
+   * See `Moves.handOff`. Also waits for what others have pulled by themselves, as a client does that goes elsewhere: sealed here and not
+   * there yet, it would be nowhere until this POP is back.
+   */
+  async handOff(): Promise<void> {
+    await this.#moves.handOff()
+    await this.#seals.settled()
+    await this.#grants.delivered()
   }
 
   /** Resolves when no activation here has work under way. */
@@ -367,7 +377,7 @@ export class Host {
       case "announce":
         return this.#announcements.announce(slot, effect.e)
       case "regrant":
-        return this.#grants.repeat(slot.id)
+        return this.#grants.repeat(slot.id, effect.to, effect.e)
       case "forward":
         send(effect.to, pullMessage(slot.id, effect.pull))
         return
@@ -485,5 +495,6 @@ export class Host {
     }
     this.#attaches.relays.linkDown(pop)
     this.#moves.linkDown(pop)
+    this.#grants.linkDown()
   }
 }

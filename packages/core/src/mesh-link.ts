@@ -28,6 +28,8 @@ export interface MeshLink {
   /** Gives the link its pipe; a dialer then greets. Frames may come from then on. */
   open(pipe: Pipe<Uint8Array>): void
   send(message: MeshMessage, body?: Uint8Array): boolean
+  /** Bytes that wait for the peer. */
+  waiting(): number
   /** Lowest round trip of the last few beats, ms: what the path costs without queues. */
   rtt(): number | undefined
   close(name: CloseName, reason: string): void
@@ -191,6 +193,7 @@ export function createMeshLink(options: MeshLinkOptions): MeshLink {
       }
       return false
     },
+    waiting: () => link.writer?.waiting() ?? 0,
     rtt: () => (link.rtts.length === 0 ? undefined : Math.min(...link.rtts)),
     close,
   }

@@ -58,6 +58,8 @@ export interface Mesh {
   /** False: there is no link to that POP, or this message closed it; nothing was sent. */
   send(pop: string, message: MeshMessage, body?: Uint8Array): boolean
   up(pop: string): boolean
+  /** Bytes that wait for that POP; past `meshQueueBytesMax` its link is closed. */
+  waiting(pop: string): number
   /** Lowest round trip of the last few beats, ms. */
   rtt(pop: string): number | undefined
   /** A pipe that somebody opened to this node. Its reader is to be fed from now on. */
@@ -270,6 +272,7 @@ export function createMesh(options: MeshOptions): Mesh {
     },
     send: (pop, message, body) => peers.get(pop)?.link?.send(message, body) ?? false,
     up: (pop) => peers.get(pop)?.link !== undefined,
+    waiting: (pop) => peers.get(pop)?.link?.waiting() ?? 0,
     rtt: (pop) => peers.get(pop)?.link?.rtt(),
     accept(pipe) {
       const link = makeLink(undefined, () => undefined)

@@ -131,6 +131,7 @@ export function createNode<D>(options: NodeOptions<D>): CoreNode<D> {
     actors: actorPorts,
     send: (to, message, body) => mesh?.send(to, message, body) ?? false,
     linked: (id) => mesh?.up(id) ?? false,
+    room: (id) => (mesh?.waiting(id) ?? 0) <= limits.meshQueueBytesMax / 2,
     rtt: (id) => mesh?.rtt(id),
     wrote: (waitedMs) => {
       admission.wrote(waitedMs)
@@ -195,7 +196,7 @@ export function createNode<D>(options: NodeOptions<D>): CoreNode<D> {
   const refuse = (gone: string): void => {
     pops.delete(gone)
     mesh?.forget(gone)
-    host.homesChanged()
+    host.forget(gone)
   }
   const forgetting = new Forgetting({
     pop,

@@ -14,6 +14,7 @@ export interface Owed {
 
 interface Entry {
   readonly owed: Owed
+  readonly since: number
   due: number
   pause: number
 }
@@ -22,14 +23,22 @@ export class Resend {
   readonly #clock: Clock
   readonly #limits: Limits
   readonly #send: (actor: string, owed: Owed) => void
+  readonly #room: (to: string) => boolean
   readonly #entries = new Map<string, Entry>()
   #timer: Undo | undefined
   #stopped = false
 
-  constructor(clock: Clock, limits: Limits, send: (actor: string, owed: Owed) => void) {
+  /** `room`: false while it is too early to say more to that POP; what is due stays due. */
+  constructor(
+    clock: Clock,
+    limits: Limits,
+    send: (actor: string, owed: Owed) => void,
+    room: (to: string) => boolean = () => true,
+  ) {
     this.#clock = clock
     this.#limits = limits
     this.#send = send
+    this.#room = room
   }
 
   get size(): number {
@@ -41,7 +50,9 @@ export class Resend {
     const known = this.#entries.get(actor)
     if (known && known.owed.e > owed.e) return
     if (known && known.owed.e === owed.e && known.owed.to === owed.to) return
-    this.#entries.set(actor, { owed, due: this.#clock.mono() + this.#limits.resendMs, pause: this.#limits.resendMs })
+    const since = this.#clock.mono()
+    const pause = this.#limits.resendMs
+    this.#entries.set(actor, { owed, since, due: since + pause, pause })
     this.#schedule()
   }
 
@@ -52,6 +63,18 @@ export class Resend {
 
   remove(actor: string): void {
     this.#entries.delete(actor)
+  }
+
+  /** That POP is given up: nothing is said to it any more. */
+  forget(to: string): void {
+    for (const [actor, { owed }] of this.#entries) if (owed.to === to) this.#entries.delete(actor)
+  }
+
+  /** Whether one of these POPs is owed anything since less than `ms`. */
+  owes(ms: number, to: (pop: string) => boolean): boolean {
+    const now = this.#clock.mono()
+    for (const { owed, since } of this.#entries.values()) if (now - since < ms && to(owed.to)) return true
+    return false
   }
 
   /** A link to that POP came up: what it is owed is due now. */
@@ -84,7 +107,7 @@ export class Resend {
       const now = this.#clock.mono()
       let sent = 0
       for (const [actor, entry] of this.#entries) {
-        if (entry.due > now) continue
+        if (entry.due > now || !this.#room(entry.owed.to)) continue
         if (++sent > this.#limits.resendBatchMax) break
         entry.pause = Math.min(entry.pause * 2, this.#limits.resendMsMax)
         entry.due = now + entry.pause

@@ -49,9 +49,22 @@ type Pulled = PullAnswer | { readonly kind: "declined"; readonly e: number }
 
 export class Seals {
   readonly #o: SealPorts
+  readonly #underWay = new Set<Promise<void>>()
 
   constructor(ports: SealPorts) {
     this.#o = ports
+  }
+
+  /** Resolves when what has been asked of the store is answered, and its GRANT is said: a POP that closes first would say it when it is back. */
+  async settled(): Promise<void> {
+    while (this.#underWay.size > 0) await Promise.allSettled(this.#underWay)
+  }
+
+  #begin(work: Promise<void>): void {
+    this.#underWay.add(work)
+    void work.finally(() => {
+      this.#underWay.delete(work)
+    })
   }
 
   /** The actor is this POP's: drained, or asleep. */
@@ -71,13 +84,15 @@ export class Seals {
       this.#kept(slot, pull, failures.masked(slot.id, error))
       return
     }
-    this.#pull(slot, pull, compacted, ahead).then(
-      (answer) => {
-        this.#sealed(slot, pull, ahead, answer)
-      },
-      (cause: unknown) => {
-        this.#sealFailed(slot, cause)
-      },
+    this.#begin(
+      this.#pull(slot, pull, compacted, ahead).then(
+        (answer) => {
+          this.#sealed(slot, pull, ahead, answer)
+        },
+        (cause: unknown) => {
+          this.#sealFailed(slot, cause)
+        },
+      ),
     )
   }
 
@@ -116,17 +131,19 @@ export class Seals {
   answer(slot: Slot, pull: Pull): void {
     const { slots, refusals } = this.#o
     slot.answering++
-    this.#pull(slot, pull).then(
-      (answer) => {
-        slot.answering--
-        this.#answered(slot, pull, answer)
-        slots.giveBack(slot)
-      },
-      (cause: unknown) => {
-        slot.answering--
-        refusals.tellRefused(slot, pull, this.#failure(slot, cause).toWire())
-        slots.giveBack(slot)
-      },
+    this.#begin(
+      this.#pull(slot, pull).then(
+        (answer) => {
+          slot.answering--
+          this.#answered(slot, pull, answer)
+          slots.giveBack(slot)
+        },
+        (cause: unknown) => {
+          slot.answering--
+          refusals.tellRefused(slot, pull, this.#failure(slot, cause).toWire())
+          slots.giveBack(slot)
+        },
+      ),
     )
   }
 

@@ -32,6 +32,7 @@ class Ends {
         },
         primitives,
         events: ({ type }) => void this.events.push(type),
+        room: () => true,
         send: (to, message, body) => this.said.push({ to, message, body: body && new Uint8Array(body) }) > 0,
         progressed: () => undefined,
         again: () => Promise.resolve(this.kept),

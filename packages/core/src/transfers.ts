@@ -20,6 +20,8 @@ export interface TransferPorts {
   readonly primitives: Primitives
   readonly events: EventSink
   send(pop: string, message: MeshMessage, body?: Uint8Array): boolean
+  /** False: too much waits for that POP already. It asks again for what did not come. */
+  room(pop: string): boolean
   /** A chunk came that was wanted: whoever waits for this actor may wait on. */
   progressed(actor: string): void
   /** The bytes of a blob that this POP announced to `pop` earlier and holds no longer; undefined: it has no such blob any more. */
@@ -114,7 +116,10 @@ export class Transfers {
   }
 
   #sendChunk(actor: string, to: string, { id, size }: Blob, bytes: Uint8Array, at: number): boolean {
-    return this.#o.send(to, { t: "CHUNK", actor, blob: id, at }, bytes.subarray(at * size, (at + 1) * size))
+    return (
+      this.#o.room(to) &&
+      this.#o.send(to, { t: "CHUNK", actor, blob: id, at }, bytes.subarray(at * size, (at + 1) * size))
+    )
   }
 
   #keep(actor: string, out: Outgoing): void {

@@ -9,7 +9,7 @@ export function bareHost(
   pop: string,
   app: App<unknown>,
   store: Store,
-  more: Partial<Pick<HostOptions, "send" | "linked" | "clock" | "events">> = {},
+  more: Partial<Pick<HostOptions, "send" | "linked" | "room" | "clock" | "events">> = {},
 ): Host {
   let ids = 0
   return new Host({
@@ -29,6 +29,7 @@ export function bareHost(
     actors: { knows: () => false, newKey: () => "", call: () => Promise.reject(new Error("no calls")) },
     send: () => false,
     linked: () => true,
+    room: () => true,
     wrote: () => undefined,
     rtt: () => undefined,
     ...more,
