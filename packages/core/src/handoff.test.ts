@@ -85,6 +85,19 @@ describe("the hand-off's decisions", () => {
     )
   })
 
+  test("an actor that cannot be written as it comes is not fetched again for who waited, and was told (C21)", () => {
+    assert.deepEqual(
+      run([
+        { type: "need", want: { ...want, ticket: { pop: "S", epoch: 3 } } },
+        { type: "record", record: undefined },
+        { type: "grant", from: "S", e: 4 },
+        { type: "dropped" },
+        { type: "grant", from: "S", e: 4 },
+      ]).slice(3),
+      ["dropped → [] rest", "grant → [install 4] installing"],
+    )
+  })
+
   test("an actor that is here is claimed, also a new one at its home; elsewhere nothing is created", () => {
     const inputs: HandInput[] = [
       { type: "need", want },

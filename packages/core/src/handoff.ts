@@ -415,7 +415,10 @@ function decide(s: HandState, i: HandInput, v: HandView): HandStep {
 
     case "dropped": {
       if (p.at === "draining" && p.pull) return to(s, rest, [], { parked: park(s.parked, p.pull) })
-      if (p.at === "resident" || p.at === "draining" || p.at === "installing") return to(s, rest)
+      // Whoever waited was let in, and was told with it. To look again for nobody would fetch the body again at once, and for as long as
+      // it cannot be written here.
+      if (p.at === "installing") return to(s, rest, [], { want: undefined })
+      if (p.at === "resident" || p.at === "draining") return to(s, rest)
       return to(s, p)
     }
 
