@@ -2,6 +2,7 @@ import assert from "node:assert/strict"
 import { test } from "node:test"
 import { setImmediate } from "node:timers/promises"
 import { actor, setup } from "./actor.ts"
+import { defaultLimits } from "./limits.ts"
 import { memoryDisk, memoryStore } from "./memory-store.ts"
 import type { MeshMessage } from "./mesh-messages.ts"
 import type { Store } from "./store.ts"
@@ -57,6 +58,22 @@ test("a POP that closes says the grant of a seal that was under way, also where 
     if (drains) await host.stop()
     await ended
   }
+})
+
+test("a POP whose store does not answer a seal stops all the same, after drainMsMax", async () => {
+  const store = memoryStore({ disk: memoryDisk("bos") })
+  const clock = new VirtualClock()
+  const host = bareHost("bos", app, { ...store, pull: () => new Promise(() => undefined) }, { clock, send: () => true })
+  attachTo(host, "k", "s1", "add", () => undefined)
+  await settle()
+  host.message("fra", pull("note/k", "s1"), undefined)
+  await settle()
+  let stopped = false
+  const stopping = host.stop().then(() => (stopped = true))
+  await clock.advance(defaultLimits.drainMsMax - 1)
+  assert.equal(stopped, false)
+  await clock.advance(1)
+  await stopping
 })
 
 // Pins a defect: it waited for the moves that it had begun, and not for those that clients begin as they go elsewhere.

@@ -9,7 +9,7 @@ import { readNeeds } from "./journal.ts"
 import type { Limits } from "./limits.ts"
 import { versionOf } from "./migrate.ts"
 import type { Offers } from "./offers.ts"
-import type { EventSink, Primitives } from "./ports.ts"
+import type { Clock, EventSink, Primitives, Undo } from "./ports.ts"
 import type { Precopies } from "./precopies.ts"
 import { decidePull } from "./record.ts"
 import type { Refusals } from "./refusals.ts"
@@ -27,6 +27,7 @@ import { emptyBody, type Compacted, type PullAnswer, type Store } from "./store.
  */
 export interface SealPorts {
   readonly store: Pick<Store, "pull" | "load">
+  readonly clock: Clock
   readonly primitives: Primitives
   readonly limits: Limits
   readonly events: EventSink
@@ -55,8 +56,20 @@ export class Seals {
     this.#o = ports
   }
 
-  /** Resolves when what has been asked of the store is answered, and its GRANT is said: a POP that closes first would say it when it is back. */
+  /**
+   * Resolves when what has been asked of the store is answered, and its GRANT is said: a POP that closes first would say it when it is back.
+   * After `drainMsMax` at the latest, whatever the store does.
+   */
   async settled(): Promise<void> {
+    if (this.#underWay.size === 0) return
+    const { clock, limits } = this.#o
+    let undo: Undo | undefined
+    const late = new Promise<void>((resolve) => (undo = clock.after(limits.drainMsMax, resolve)))
+    await Promise.race([this.#answers(), late])
+    undo?.()
+  }
+
+  async #answers(): Promise<void> {
     while (this.#underWay.size > 0) await Promise.allSettled(this.#underWay)
   }
 
