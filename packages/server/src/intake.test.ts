@@ -126,6 +126,18 @@ void describe("the intake of clients' frames", () => {
     assert.ok(Math.abs(demand - 1) < 0.1, `asked ${demand}`)
   })
 
+  test("what a frame took while the node was cold is forgotten, also where no round has enough to read any more", () => {
+    const fixture = setUp()
+    const cold = rounds(fixture, 20, 8, 12)
+    assert.ok(cold.demand > 1.5, `asked ${cold.demand}`)
+    while (fixture.waits) {
+      fixture.end()
+      fixture.pass(0.01)
+    }
+    const warm = rounds(fixture, 600, 2)
+    assert.ok(Math.abs(warm.demand - 1) < 0.1, `asked ${warm.demand}`)
+  })
+
   test("an action that awaits has done its work before the next frame is read", async () => {
     const work = (ms: number): void => {
       for (const until = performance.now() + ms; performance.now() < until;);

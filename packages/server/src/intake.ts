@@ -20,6 +20,9 @@ const costTimesMax = 4
 const dearRoundsMin = 3
 /** Before so many rounds it is not known. */
 const costRoundsMin = 3
+/** Nor is it more than all that the loop has done in so long, if it read so many. */
+const workMs = 500
+const workFramesMin = 100
 
 export interface Intake {
   readonly load: LoopLoad
@@ -66,6 +69,10 @@ export function createIntake(lateMsMax: number, parts: LoopParts = node): Intake
   let cameMs = 0
   let doneSum = 0
   let doneMs = 0
+  /** Since when the loop's work is looked at, how long it had rested by then, and what was read since. */
+  let workAt = 0
+  let workIdleMs = 0
+  let workDone = 0
   let costsOf = 0
   let costMs = 0
   const waits = (): number => waiting.length - head
@@ -112,6 +119,18 @@ export function createIntake(lateMsMax: number, parts: LoopParts = node): Intake
       doneMs += (dear ? tookMs : Math.min(tookMs, mostMs)) - doneMs * forgot
       costMs = doneMs / doneSum
       costsOf++
+    }
+    // Rounds that have enough to read are rare below the capacity: what one learned while the node was cold would stay.
+    const workedMs = now - workAt - (parts.idleMs() - workIdleMs)
+    workDone += done
+    if (now - workAt >= workMs) {
+      if (workDone >= workFramesMin && costMs * workDone > workedMs) {
+        costMs = workedMs / workDone
+        doneMs = doneSum * costMs
+      }
+      workAt = now
+      workIdleMs = parts.idleMs()
+      workDone = 0
     }
     const backMs = Math.max(demandMsMin, demandFramesMin * costMs, (waits() * costMs) / 2)
     const kept = Math.max(0, 1 - passedMs / backMs)
