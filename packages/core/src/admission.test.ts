@@ -45,6 +45,10 @@ describe("admission", () => {
     // 90 ms of it at half its capacity take 180 ms, at 0.6 of it 225: more than the 200 of `overloadHoldMs`.
     assert.equal(round(100, 0.5), "")
     assert.equal(round(100, 0.6), "OVERLOADED")
+    // For a while after a refusal within the 40 of `overloadMsMin`.
+    assert.equal(round(30, 0.6), "OVERLOADED")
+    assert.equal(round(30, 0.5), "")
+    while (at() < 500) round(30, 0.5)
     assert.equal(round(30, 0.6), "")
     assert.equal(round(30, 0.95), "OVERLOADED")
   })

@@ -11,7 +11,7 @@ import type { Chance, Clock, EventSink, LoopLoad } from "./ports.ts"
  * lateness that stands counts: no rest, and no round in which it was at most `lateMsMax`, for `overloadMsMin` (CoDel's standing queue,
  * RFC 8289, told by rounds instead of packets). For `overloadHoldMs` after a refusal a quarter of that time is enough: who was refused
  * comes back bit by bit, and the queue is not to grow as far again. And nobody is refused where less is asked of the node than it can do, by
- * so much that it will be in time again within `overloadHoldMs` by itself.
+ * so much that it will be in time again within `overloadHoldMs` by itself; within `overloadMsMin`, for as long after a refusal.
  *
  * A refusal takes all of a client's calls away for a while. So of what is late not everything is refused, but the more the later it
  * is: half of those who come when it is twice as late as it may be. Whoever was let in stays so until what was late then is done with, since
@@ -85,7 +85,8 @@ export class Admission {
     if (lateMs <= lateMsMax) return undefined
     const standsMs = Math.min(loop.busyMs(), now - this.#inTimeAt)
     if (standsMs < (now < this.#holdUntil ? overloadMsMin / 4 : overloadMsMin)) return undefined
-    if (lateMs - lateMsMax <= (1 - loop.demand()) * overloadHoldMs) return undefined
+    const patienceMs = now < this.#holdUntil ? overloadMsMin : overloadHoldMs
+    if (lateMs - lateMsMax <= (1 - loop.demand()) * patienceMs) return undefined
     if (now >= this.#periodEnds) {
       this.#period++
       this.#periodEnds = now + Math.min(lateMs, overloadHoldMs)
