@@ -45,13 +45,13 @@ const page = (): Document | undefined => (typeof document === "undefined" ? unde
 export const ambientPage = (): Page => ({
   hidden: () => page()?.visibilityState === "hidden",
   watch: (changed) => {
-    const watching = new AbortController()
-    const { signal } = watching
-    const listen = (target: EventTarget | undefined, name: string): void =>
-      target?.addEventListener?.(name, () => changed(), { signal })
-    listen(globalThis, "online")
-    listen(globalThis, "pageshow")
-    listen(page(), "visibilitychange")
-    return () => watching.abort()
+    const listener = (): void => changed()
+    // No signal: a document that a test made knows only the AbortController of its own realm.
+    const listen = (verb: "addEventListener" | "removeEventListener"): void => {
+      for (const name of ["online", "pageshow"]) globalThis[verb]?.(name, listener)
+      page()?.[verb]("visibilitychange", listener)
+    }
+    listen("addEventListener")
+    return () => listen("removeEventListener")
   },
 })

@@ -493,9 +493,14 @@ describe("events and live state", () => {
     world.socket.cut()
     for (const item of "123") world.commit(actor, item)
     actor.tail.length = 0
-    await advance(1_000)
-    assert.equal(errors.at(-1)?.code, "BAD_FRAME")
+    const other = client.list.get("b")
+    const call = watch(other.push("b"))
+    await advance(10_000)
+    assert.equal(errors.at(-1)?.message, "the state of list/a cannot be decoded")
+    assert.ok(errors.length > 1 && errors.length < 20, `${errors.length} attempts in 10 s`)
     assert.deepEqual(handle.state.get(), { list: ["x"] })
+    assert.equal(call.how(), "= 1", "other actors are served")
+    assert.equal(world.sockets.length, 2, "over the same socket")
     world.stateOf = encode
     await advance(60_000)
     assert.deepEqual(

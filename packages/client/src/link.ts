@@ -280,8 +280,19 @@ export class Link {
         ),
       )
     }
-    // A state that cannot be decoded changes nothing here: patches from its revision on would not be meant for the one before.
-    const state = f.state && this.#liveAttach ? { value: codec.decode(f.state) } : undefined
+    let state: { readonly value: unknown } | undefined
+    try {
+      if (f.state && this.#liveAttach) state = { value: codec.decode(f.state) }
+    } catch (cause) {
+      // It changes nothing here: patches from its revision on would not be meant for the one before. Other actors go on.
+      const error = new SojournError("BAD_FRAME", `the state of ${this.id} cannot be decoded`, {
+        cause,
+        retry: "later",
+        details: { actor: this.actor },
+      })
+      this.#host.emit("error", error)
+      return this.#again(error, true)
+    }
     this.#phase = "attached"
     this.#attachedAt = now
     const socket = this.#host.connection.wire

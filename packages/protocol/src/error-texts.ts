@@ -56,7 +56,7 @@ const texts: Readonly<Record<ErrorCode, string>> = {
   BAD_CONFIG: "an option is missing, out of range or contradicts another",
 }
 
-// The package says that its modules have no side effects, so a bundle has this line only where it has ERRORS: the core's has.
+// The package says that its modules have no side effects, so a bundle has this line only where it has ERRORS, as any with a node has.
 Object.assign(defaultMessages, texts)
 
 type Errors = { readonly [C in ErrorCode]: readonly [retry: Retry, outcome: Outcome, text: string] }
