@@ -4,15 +4,9 @@ import { mkdtempSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { describe, test, type TestContext } from "node:test"
-import { setFlagsFromString } from "node:v8"
-import { runInNewContext } from "node:vm"
 
 import type { Table } from "./actor-rows.ts"
 import { WriteBatch } from "./write-batch.ts"
-
-setFlagsFromString("--expose_gc")
-const collect = runInNewContext("gc") as (options?: { readonly type: "minor" }) => void
-setFlagsFromString("--no-expose_gc")
 
 interface Fixture {
   readonly batch: WriteBatch<"one" | "other">
@@ -98,20 +92,6 @@ void describe("what a batch writes", () => {
     batch.tables.one.put(bytes("c"), bytes("after"))
     await batch.write()
     assert.deepEqual([one.get(bytes("a")), one.get(bytes("c"))].map(read), [undefined, "after"])
-  })
-
-  test("what it wrote is given back by the young generation's collections alone", (t) => {
-    const { batch } = fixture(t)
-    const keys = Array.from({ length: 500 }, (_, i) => bytes(`key ${i}`))
-    collect()
-    const before = process.memoryUsage().heapUsed
-    for (let i = 0; i < 200; i++) {
-      for (const key of keys) batch.tables.one.put(key, bytes("value"))
-      batch.clear()
-      collect({ type: "minor" })
-    }
-    const kept = process.memoryUsage().heapUsed - before
-    assert.ok(kept < 4_194_304, `${kept} bytes of 100,000 values`)
   })
 
   test("a key that the engine would not take is refused where it is written", (t) => {
