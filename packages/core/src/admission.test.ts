@@ -136,4 +136,29 @@ describe("admission", () => {
     now += 80
     assert.equal(round(asker), "OVERLOADED")
   })
+
+  test("who was let in is asked again after overloadHoldMs, however late the node was then", () => {
+    let drawn = 0.999
+    let now = 0
+    let count = 0
+    const admission = new Admission({
+      loop: { lateMs: () => 60_000, demand: () => 2, rounds: () => count, busyMs: () => now },
+      limits: { ...defaultLimits, overloadHoldMs: 2_000 },
+      clock: { now: () => 0, mono: () => now, after: () => () => undefined },
+      chance: { random: () => drawn, id: () => "" },
+      events: () => undefined,
+    })
+    const asker: Asker = { period: -1 }
+    const after = (ms: number): string | undefined => {
+      now += ms
+      count++
+      return admission.refusal(asker)?.code
+    }
+    assert.equal(after(5_000), undefined, "it has not stood yet")
+    drawn = 0
+    assert.equal(after(1_000), undefined)
+    drawn = 0.999
+    assert.equal(after(1_999), undefined)
+    assert.equal(after(1), "OVERLOADED")
+  })
 })

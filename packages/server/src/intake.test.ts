@@ -126,6 +126,26 @@ void describe("the intake of clients' frames", () => {
     assert.ok(Math.abs(demand - 1) < 0.1, `asked ${demand}`)
   })
 
+  test("what is read as it comes is bounded by what frames are known to take, where their own time does not tell", () => {
+    const fixture = setUp()
+    rounds(fixture, 20, 8)
+    while (fixture.waits) fixture.end()
+    fixture.come("of the round before", 0)
+    fixture.end()
+    fixture.done.length = 0
+    for (let i = 0; i < 10; i++) fixture.come("awaits", 0)
+    assert.equal(fixture.done.length, 4)
+  })
+
+  test("a rest of an hour does not hide how much is asked after it", () => {
+    const fixture = setUp()
+    rounds(fixture, 20, 8)
+    while (fixture.waits) fixture.end()
+    fixture.pass(3_600_000)
+    const { demand } = rounds(fixture, 40, 8)
+    assert.ok(demand > 1.3, `asked ${demand}`)
+  })
+
   test("what a frame took while the node was cold is forgotten, also where no round has enough to read any more", () => {
     const fixture = setUp()
     const cold = rounds(fixture, 20, 8, 12)
@@ -143,6 +163,10 @@ void describe("the intake of clients' frames", () => {
       for (const until = performance.now() + ms; performance.now() < until;);
     }
     const { take } = createIntake(10)
+    // More than a share: what comes behind it waits.
+    take(0, () => {
+      work(6)
+    })
     const rounds: number[] = []
     let last = performance.now()
     const all = Array.from(
@@ -166,7 +190,7 @@ void describe("the intake of clients' frames", () => {
       rounds.push(performance.now() - last)
       last = performance.now()
     }
-    // What was read as it came is one round, since nothing was known of it; the other 20 and more are at least five.
+    // 80 ms of work in shares of 4 to 6.
     assert.ok(rounds.length >= 5, `${rounds.length} rounds: ${rounds.map(Math.round).join(" ")} ms`)
   })
 

@@ -121,15 +121,16 @@ export function createIntake(lateMsMax: number, parts: LoopParts = node): Intake
       costsOf++
     }
     // Rounds that have enough to read are rare below the capacity: what one learned while the node was cold would stay.
-    const workedMs = now - workAt - (parts.idleMs() - workIdleMs)
     workDone += done
     if (now - workAt >= workMs) {
+      const idleMs = parts.idleMs()
+      const workedMs = now - workAt - (idleMs - workIdleMs)
       if (workDone >= workFramesMin && costMs * workDone > workedMs) {
         costMs = workedMs / workDone
         doneMs = doneSum * costMs
       }
       workAt = now
-      workIdleMs = parts.idleMs()
+      workIdleMs = idleMs
       workDone = 0
     }
     const backMs = Math.max(demandMsMin, demandFramesMin * costMs, (waits() * costMs) / 2)
