@@ -250,6 +250,8 @@ export class Activator {
   }
 }
 
-function* localOf(slot: Slot): Generator<Attached> {
-  for (const att of slot.attached.values()) if (att.status === "local") yield att
+function localOf(slot: Slot): readonly Attached[] {
+  const local: Attached[] = []
+  for (const att of slot.attached.values()) if (att.status === "local") local.push(att)
+  return local
 }

@@ -1,6 +1,7 @@
 import { SojournError, applyPatches, codec, type Encoded, type Patch } from "@sojourn/protocol"
 import type { ErasedDefinition } from "./actor.ts"
 import { nextAlarm, type AlarmChange, type Alarms, type StoredAlarm } from "./alarms.ts"
+import { encodeText } from "./encoded-text.ts"
 import type { Entry, Loaded } from "./journal.ts"
 import { climb } from "./migrate.ts"
 import {
@@ -103,7 +104,7 @@ export class ActorState {
     let patches: Encoded | undefined
     if (taken.patches.length > 0) {
       checkPatches(taken.next, taken.patches, this.#tree)
-      patches = codec.encode(taken.patches)
+      patches = encodeText(taken.patches)
       // Not the draft's own result: what is in memory is what the journal and every client make of these patches, to the order of keys.
       const copies = new Set<object>()
       next = applyPatches(this.#value, taken.patches, copies)

@@ -68,12 +68,11 @@ export class Admission {
     this.#wroteAt = this.#o.clock.mono()
   }
 
-  /** What the client whose frame is read now is told; undefined: it is served. */
-  refusal(asker: Asker): SojournError | undefined {
-    const { loop, limits, clock, chance, events } = this.#o
+  /** What the client whose frame is read at `now` (monotonic) is told; undefined: it is served. */
+  refusal(asker: Asker, now = this.#o.clock.mono()): SojournError | undefined {
+    const { loop, limits, chance, events } = this.#o
     if (!loop) return undefined
     const { lateMsMax, overloadMsMin, overloadHoldMs, overloadRetryMs, overloadRetryMsMax } = limits
-    const now = clock.mono()
     // What waited so long tells of no longer than that.
     const lateMs = loop.lateMs() + (now - this.#wroteAt <= this.#writeMs ? this.#writeMs : 0)
     const round = loop.rounds()

@@ -1,4 +1,5 @@
-import { SojournError, capture, type Encoded } from "@sojourn/protocol"
+import { SojournError, type Encoded } from "@sojourn/protocol"
+import { encodeText } from "./encoded-text.ts"
 import type { Limits } from "./limits.ts"
 
 /**
@@ -101,8 +102,8 @@ export class AlarmChanges {
       throw new RangeError(
         `an alarm's time must be ms since 1970 or { afterMs }, got ${typeof when === "number" ? when : typeof when}`,
       )
-    const p = payload === undefined ? undefined : capture(payload)
-    const chars = p === undefined ? 0 : JSON.stringify(p).length
+    const p = payload === undefined ? undefined : encodeText(payload)
+    const chars = p === undefined ? 0 : p.text.length
     if (chars > alarmPayloadCharsMax)
       throw new SojournError(
         "ALARMS_FULL",

@@ -2,13 +2,13 @@ import {
   SojournError,
   capture,
   codec,
-  copied,
   type AttachBody,
   type CallBody,
   type Encoded,
   type QueryBody,
   type ServerFrame,
 } from "@sojourn/protocol"
+import { plain } from "./encoded-text.ts"
 import type { HostAttach } from "./attach.ts"
 import type { Chain } from "./chain.ts"
 import type { Host } from "./host.ts"
@@ -223,5 +223,5 @@ export class Caller {
 
 function settle(waiting: Waiting, frame: { ok?: Encoded; err?: Parameters<typeof SojournError.fromWire>[0] }): void {
   if (frame.err) waiting.reject(SojournError.fromWire(frame.err))
-  else waiting.resolve(frame.ok === undefined ? undefined : codec.decode(copied(frame.ok)))
+  else waiting.resolve(frame.ok === undefined ? undefined : codec.decode(plain(frame.ok)))
 }

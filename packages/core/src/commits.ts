@@ -1,9 +1,10 @@
-import { SojournError, capture, codec, type CallBody } from "@sojourn/protocol"
+import { SojournError, codec, type CallBody } from "@sojourn/protocol"
 import type { ErasedDefinition } from "./actor.ts"
 import { changesOf, heldNothing, isRead, type ActorState, type Held } from "./actor-state.ts"
 import { alarmChars, applyAlarmChanges, postponed, type Alarms, type StoredAlarm } from "./alarms.ts"
 import type { Attached } from "./attach.ts"
 import type { AuthorErrors } from "./author-errors.ts"
+import { encodeText } from "./encoded-text.ts"
 import type { OutputGate } from "./gate.ts"
 import type { JournalWriter } from "./journal-writer.ts"
 import { encodeEntry, type Entry, type StoredReply } from "./journal.ts"
@@ -88,7 +89,7 @@ export class Commits {
     let held = heldNothing(this.#state.value)
     try {
       if (outcome.failed) throw outcome.error
-      const ok = capture(outcome.value)
+      const ok = encodeText(outcome.value)
       held = this.#state.take(turn)
       reply = { r, ok }
     } catch (error) {

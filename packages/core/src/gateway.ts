@@ -13,10 +13,10 @@ import { addressId } from "./address.ts"
 import type { Admission } from "./admission.ts"
 import type { AttachRequest, HostAttach, SessionFrame } from "./attach.ts"
 import { Channel } from "./channel.ts"
+import { frameText } from "./frame-text.ts"
 import type { Host } from "./host.ts"
 import type { Limits } from "./limits.ts"
 import { isServer, type Principal } from "./mesh-messages.ts"
-import type { OutTexts } from "./out-texts.ts"
 import type { Clock, EventSink, Pipe, PipeReader, Undo } from "./ports.ts"
 import type { SessionIds } from "./session-ids.ts"
 import type { Tickets } from "./tickets.ts"
@@ -49,7 +49,6 @@ export interface GatewayOptions {
   readonly host: Host
   readonly admission: Admission
   /** Of all connections. */
-  readonly texts: OutTexts
   readonly clock: Clock
   readonly limits: Limits
   readonly events: EventSink
@@ -236,7 +235,7 @@ class Connection implements PipeReader<string> {
       this.close("SLOW_READER")
       return
     }
-    this.#pipe.send(this.#o.texts.text(frame))
+    this.#pipe.send(frameText(frame))
   }
 
   #frame(frame: ClientFrame): void {
@@ -357,7 +356,7 @@ class Connection implements PipeReader<string> {
     const { admission, clock, host } = this.#o
     if (frame.t !== "ack") {
       if (!channel.open) return
-      const refusal = admission.refusal(channel)
+      const refusal = admission.refusal(channel, this.#heardAt)
       if (refusal) {
         channel.refuse(
           refusal,

@@ -1,7 +1,7 @@
 import { SojournError } from "@sojourn/protocol"
 import type { ActorState } from "./actor-state.ts"
 import type { OutputGate } from "./gate.ts"
-import { encodeEntry, outputOf, type Entry, type Output } from "./journal.ts"
+import { encodeEntry, outputOf, sealOf, type Entry, type Output } from "./journal.ts"
 import type { Limits } from "./limits.ts"
 import type { Clock, Primitives } from "./ports.ts"
 import type { Fence, HomeRole, OwnershipRecord } from "./record.ts"
@@ -229,10 +229,9 @@ export class JournalWriter {
   }
 
   #hashAfter(entries: readonly Uint8Array[], revision: number): string {
-    const { primitives } = this.#ports
-    return primitives.digest(
-      `${this.#hash} ${revision} ${entries.map((bytes) => `${bytes.length}:${primitives.checksum(bytes)}`).join(" ")}`,
-    )
+    let text = `${this.#hash} ${revision}`
+    for (const bytes of entries) text += ` ${bytes.length}:${sealOf(bytes)}`
+    return this.#ports.primitives.digest(text)
   }
 
   /** The install or the claim, and what it takes along. */

@@ -1,7 +1,18 @@
 import assert from "node:assert/strict"
 import { describe, test } from "node:test"
-import { codec, type Patch } from "@sojourn/protocol"
-import { assertWhole, encodeEntry, encodeSnapshot, readAhead, readBody, readNeeds, type Entry } from "./journal.ts"
+import { SojournError, codec, type Encoded, type Patch } from "@sojourn/protocol"
+import { encodeText } from "./encoded-text.ts"
+import {
+  assertWhole,
+  encodeEntry,
+  encodeSnapshot,
+  readAhead,
+  readBody,
+  readNeeds,
+  type Entry,
+  type Output,
+  type SessionRecord,
+} from "./journal.ts"
 import type { Body } from "./store.ts"
 import { primitives } from "./testing/alone.ts"
 import { rememberTree, walkTree } from "./tree.ts"
@@ -38,6 +49,73 @@ function resealed(bytes: Uint8Array, change: (json: Record<string, unknown>) => 
   sealed.writeUInt32BE(primitives.checksum(payload), 4)
   return sealed
 }
+
+const json = (bytes: Uint8Array): unknown => JSON.parse(Buffer.from(bytes.subarray(8)).toString())
+
+describe("what is stored", () => {
+  const odd = new Map([["a \u2028 'b' \"c\"", new Date(0)]])
+  const err = new SojournError("ACTOR_ERROR", "no \ud83d", { ref: "FULL", data: { seats: [1] } }).toWire()
+  const session = { id: "s~1", w: 'ann "a"', m: 1, n: 2, l: 9, a: 7 }
+  const outputs = (encode: (value: unknown) => Encoded): readonly Output[] => [
+    { r: 1, t: 1_750_000_000_000 },
+    { r: 2, t: 3, p: encode(changes[2]) },
+    {
+      r: 3,
+      t: 3,
+      ev: [
+        ["said", encode(odd)],
+        ["left", encode(undefined)],
+      ],
+    },
+    { r: 4, t: 3, p: encode(changes[0]), ev: [["said", encode("x")]] },
+  ]
+  const sessions = (encode: (value: unknown) => Encoded): readonly SessionRecord[] => [
+    { ...session, y: [] },
+    {
+      ...session,
+      y: [
+        [8, { r: 4, ok: encode(odd) }],
+        [9, { r: 5, err }],
+      ],
+    },
+  ]
+  const alarms = [
+    { n: "ring", at: 5 },
+    { n: "ring", i: "a.b", at: 6, p: codec.encode([odd]), k: 2 },
+  ]
+
+  test("of an entry is all that is in it, be it text already or not", () => {
+    for (const encode of [codec.encode, encodeText]) {
+      const entries: Entry[] = outputs(encode).map((output) => ({ ...output, s: sessions(encode) }))
+      entries.push(
+        { r: 1, t: 1, i: encode({ odd }) },
+        { r: 1, t: 1, i: encode({}), sv: 3, rs: ["eu-*"], s: [], al: [...alarms, { n: "gone" }] },
+      )
+      for (const entry of entries)
+        assert.deepEqual(json(encodeEntry(entry, primitives)), JSON.parse(JSON.stringify(entry)))
+    }
+  })
+
+  test("of a snapshot is all that is in it, be it text already or not", () => {
+    for (const encode of [codec.encode, encodeText]) {
+      const tail = outputs(encode)
+      const se = sessions(encode)
+      const positions = [["s~1", 4, 5]] as const
+      const snapshot = { revision: 4, needs: { version: 1, residency: undefined }, state: { odd }, tail, positions }
+      const stored = { r: 4, st: codec.encode({ odd }), se, tail, po: positions }
+      assert.deepEqual(
+        json(encodeSnapshot({ ...snapshot, sessions: se }, primitives)),
+        JSON.parse(JSON.stringify(stored)),
+      )
+      const needs = { version: 2, residency: ["eu-*", "us-*"] as const }
+      const table = new Map(alarms.map((alarm, i) => [String(i), alarm]))
+      assert.deepEqual(
+        json(encodeSnapshot({ ...snapshot, needs, sessions: [], alarms: table }, primitives)),
+        JSON.parse(JSON.stringify({ ...stored, sv: 2, rs: needs.residency, se: [], al: alarms })),
+      )
+    }
+  })
+})
 
 describe("a stored body", () => {
   // Found by the fuzzer: each of these was a TypeError or a RangeError of whoever read it.

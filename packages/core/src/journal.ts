@@ -9,6 +9,7 @@ import {
 } from "@sojourn/protocol"
 import { applyAlarmChanges, type AlarmChange, type Alarms, type StoredAlarm } from "./alarms.ts"
 import { decodeChecked } from "./checked-value.ts"
+import { textOf } from "./encoded-text.ts"
 import { isEntry, isPatches, isSnapshot } from "./journal-form.ts"
 import type { Primitives } from "./ports.ts"
 import { firstVersion } from "./migrate.ts"
@@ -131,12 +132,14 @@ function seal(kind: 1 | 2, text: string, primitives: Primitives): Uint8Array {
     slab = new Uint8Array(slabBytes)
     slabUsed = 0
   }
+  const memory = shares ? slab : new Uint8Array(room)
   const from = shares ? slabUsed : 0
-  const memory = shares ? slab.subarray(from, from + room) : new Uint8Array(room)
-  const { written } = encoder.encodeInto(text, memory.subarray(header))
-  const bytes = memory.subarray(0, header + written)
-  if (shares) slabUsed += bytes.length
-  const sum = primitives.checksum(bytes.subarray(header))
+  const payloadAt = from + header
+  const { written } = encoder.encodeInto(text, memory.subarray(payloadAt))
+  const end = payloadAt + written
+  if (shares) slabUsed = end
+  const sum = primitives.checksum(memory.subarray(payloadAt, end))
+  const bytes = memory.subarray(from, end)
   bytes[0] = 0x53
   bytes[1] = formatVersion
   bytes[2] = kind
@@ -146,6 +149,13 @@ function seal(kind: 1 | 2, text: string, primitives: Primitives): Uint8Array {
   bytes[6] = sum >>> 8
   bytes[7] = sum
   return bytes
+}
+
+/** The checksum that a sealed record brings: of all in it that can differ. */
+export function sealOf(bytes: Uint8Array): number {
+  let sum = 0
+  for (let at = 4; at < header; at++) sum = (sum << 8) | (bytes[at] as number)
+  return sum >>> 0
 }
 
 function unseal(kind: 1 | 2, bytes: Uint8Array, actor: string, primitives: Primitives): unknown {
@@ -160,8 +170,7 @@ function unseal(kind: 1 | 2, bytes: Uint8Array, actor: string, primitives: Primi
   if (bytes[1] !== formatVersion)
     return corrupt(`has format version ${String(bytes[1])}; this code reads ${formatVersion}`)
   const payload = bytes.subarray(header)
-  const sum = new DataView(bytes.buffer, bytes.byteOffset).getUint32(4)
-  if (primitives.checksum(payload) !== sum) return corrupt("fails its checksum")
+  if (primitives.checksum(payload) !== sealOf(bytes)) return corrupt("fails its checksum")
   let json: unknown
   try {
     json = JSON.parse(decoder.decode(payload))
@@ -204,7 +213,7 @@ export function readNeeds(actor: string, body: Body, primitives: Primitives): Ne
 }
 
 export function encodeEntry(entry: Entry, primitives: Primitives): Uint8Array {
-  return seal(1, JSON.stringify(entry), primitives)
+  return seal(1, entryText(entry), primitives)
 }
 
 export function encodeSnapshot(
@@ -219,16 +228,51 @@ export function encodeSnapshot(
   },
   primitives: Primitives,
 ): Uint8Array {
-  const stored: StoredSnapshot = {
-    r: snapshot.revision,
-    ...storedNeeds(snapshot.needs),
-    st: codec.encode(snapshot.state),
-    se: [...snapshot.sessions],
-    tail: snapshot.tail,
-    po: snapshot.positions,
-    ...(snapshot.alarms && snapshot.alarms.size > 0 ? { al: [...snapshot.alarms.values()] } : {}),
-  }
-  return seal(2, JSON.stringify(stored), primitives)
+  const { revision, needs, state, sessions, tail, positions, alarms } = snapshot
+  const st = JSON.stringify(codec.encode(state))
+  const se = Array.from(sessions, sessionText).join()
+  const al = alarms && alarms.size > 0 ? `,"al":${JSON.stringify([...alarms.values()])}` : ""
+  const text = `{"r":${revision}${needsText(storedNeeds(needs))},"st":${st},"se":[${se}],"tail":[${tail.map(outputText).join()}],"po":${JSON.stringify(positions)}${al}}`
+  return seal(2, text, primitives)
+}
+
+// The same as `JSON.stringify` makes, but that what is text already (`EncodedText`) is taken as it is.
+
+function entryText(entry: Entry): string {
+  const { i, s, al } = entry
+  const whole = i === undefined ? "" : `,"i":${textOf(i)}`
+  const sessions = s === undefined ? "" : `,"s":[${s.map(sessionText).join()}]`
+  const alarms = al === undefined ? "" : `,"al":${JSON.stringify(al)}`
+  return `{${outputFields(entry)}${whole}${needsText(entry)}${sessions}${alarms}}`
+}
+
+function needsText({ sv, rs }: Pick<Entry, "sv" | "rs">): string {
+  return `${sv === undefined ? "" : `,"sv":${sv}`}${rs === undefined ? "" : `,"rs":${JSON.stringify(rs)}`}`
+}
+
+function outputText(output: Output): string {
+  return `{${outputFields(output)}}`
+}
+
+function outputFields({ r, t, p, ev }: Output): string {
+  const patches = p === undefined ? "" : `,"p":${textOf(p)}`
+  const events = ev === undefined ? "" : `,"ev":${eventsText(ev)}`
+  return `"r":${r},"t":${t}${patches}${events}`
+}
+
+export function eventsText(events: NonNullable<Output["ev"]>): string {
+  return `[${events.map(([name, payload]) => `[${JSON.stringify(name)},${textOf(payload)}]`).join()}]`
+}
+
+function sessionText({ id, w, m, n, l, a, y }: SessionRecord): string {
+  const replies = y.map(([c, reply]) => `[${c},${replyText(reply)}]`).join()
+  return `{"id":${JSON.stringify(id)},"w":${JSON.stringify(w)},"m":${m},"n":${n},"l":${l},"a":${a},"y":[${replies}]}`
+}
+
+function replyText({ r, ok, err }: StoredReply): string {
+  const result = ok === undefined ? "" : `,"ok":${textOf(ok)}`
+  const refusal = err === undefined ? "" : `,"err":${JSON.stringify(err)}`
+  return `{"r":${r}${result}${refusal}}`
 }
 
 /** A copy, since it is kept for long: much of an entry is gone as soon as its write is durable. */
@@ -327,7 +371,7 @@ function readSnapshot(actor: string, snapshot: Uint8Array | undefined, primitive
   loaded.revision = stored.r
   loaded.state = decoded(actor, stored.st)
   for (const record of stored.se) loaded.sessions.set(record.id, record)
-  for (const entry of stored.tail) loaded.tail.push({ entry: outputOf(entry), bytes: JSON.stringify(entry).length })
+  for (const entry of stored.tail) loaded.tail.push({ entry: outputOf(entry), bytes: outputText(entry).length })
   loaded.positions = stored.po
   loaded.alarms = applyAlarmChanges(loaded.alarms, stored.al ?? [])
   return loaded

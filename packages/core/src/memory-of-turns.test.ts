@@ -30,7 +30,9 @@ test("what an action is given has no accessor of its own, and can be taken apart
   const others = { knows: () => true, newKey: () => "", call: () => Promise.resolve(undefined) }
   const alarms = { set: new Map(), now: 0, limits: defaultLimits }
   const turn = new Turn("counter/k", def, { n: 0 }, new Set(["bos"]), others, alarms, () => undefined)
-  turn.run({ c: 1, a: "add", p: { v: [] } }, { id: "ada" }, { key: "k" })
+  const who = { id: "ada" }
+  const reader = { state: turn, key: "k", pop: "bos", epoch: 1, who, now: () => 0, random: () => 0 }
+  turn.run({ c: 1, a: "add", p: { v: [] } }, who, reader)
   assert.deepEqual(own, [])
   assert.deepEqual(taken, ["object", false, "function", { n: 0 }, "k"])
 })

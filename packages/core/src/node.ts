@@ -13,7 +13,6 @@ import type { Limits } from "./limits.ts"
 import { serverPrefix } from "./mesh-messages.ts"
 import type { MoveDone } from "./offers.ts"
 import { createMesh, type Mesh, type MeshPeer } from "./mesh.ts"
-import { OutTexts } from "./out-texts.ts"
 import type { Chance, Clock, EventSink, LoopLoad, MeshDialer, Pipe, PipeReader, Primitives, Undo } from "./ports.ts"
 import { createSessionIds } from "./session-ids.ts"
 import type { Store } from "./store.ts"
@@ -142,7 +141,6 @@ export function createNode<D>(options: NodeOptions<D>): CoreNode<D> {
     node,
     host,
     admission,
-    texts: new OutTexts(),
     clock,
     limits,
     events,

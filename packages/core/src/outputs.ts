@@ -40,8 +40,8 @@ export class Outputs {
     const number = this.#gate.holdWrite(entry.r, () => {
       for (const one of this.#ports.attached()) this.sendEntry(one, entry)
     })
-    if (this.#def.durability)
-      for (const one of this.#ports.attached()) if (entry.ev || one.live) this.#waitsFor(one, number)
+    if (!this.#def.durability) return
+    for (const one of this.#ports.attached()) if (entry.ev || one.live) this.#waitsFor(one, number)
   }
 
   holdReply(att: Attached, c: number, reply: StoredReply): void {
@@ -62,6 +62,7 @@ export class Outputs {
   }
 
   #waitsFor({ sid }: Attached, number: number): void {
+    if (!this.#def.durability) return
     const session = this.#sessions.get(sid)
     if (session) this.#waits.set(session, number)
   }
@@ -96,15 +97,11 @@ export class Outputs {
     if (!att.open || !att.ready || att.sent >= entry.r) return
     const ev = this.#def.authorize ? entry.ev?.filter(([name]) => this.#reader.allowedNow(att.who, name)) : entry.ev
     const pt = att.live ? entry.p : undefined
-    if ((ev === undefined || ev.length === 0) && pt === undefined) return
-    att.out({
-      t: "out",
-      ch: att.ch,
-      r: entry.r,
-      prev: att.sent,
-      ...(ev === undefined || ev.length === 0 ? {} : { ev }),
-      ...(pt === undefined ? {} : { pt }),
-    })
-    att.sent = entry.r
+    const { ch, sent: prev } = att
+    const { r } = entry
+    if (ev !== undefined && ev.length > 0) att.out({ t: "out", ch, r, prev, ev, ...(pt === undefined ? {} : { pt }) })
+    else if (pt !== undefined) att.out({ t: "out", ch, r, prev, pt })
+    else return
+    att.sent = r
   }
 }

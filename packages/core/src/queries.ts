@@ -1,7 +1,8 @@
-import { SojournError, capture, type Encoded, type QueryBody, type WireError } from "@sojourn/protocol"
+import { SojournError, type Encoded, type QueryBody, type WireError } from "@sojourn/protocol"
 import type { ErasedDefinition } from "./actor.ts"
 import type { Attached } from "./attach.ts"
 import { decodeChecked } from "./checked-value.ts"
+import { encodeText } from "./encoded-text.ts"
 import type { AuthorErrors } from "./author-errors.ts"
 import { isServer } from "./mesh-messages.ts"
 import type { Outputs } from "./outputs.ts"
@@ -60,7 +61,7 @@ export class Queries {
     }
     const done = (value: unknown): void => {
       try {
-        give({ ok: capture(value) })
+        give({ ok: encodeText(value) })
       } catch (error) {
         fail(error)
       }

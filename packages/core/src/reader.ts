@@ -11,6 +11,17 @@ export interface ReaderPorts {
   readonly pop: string
 }
 
+/** What author code that only reads is given. No member needs a `this`. */
+export interface ReadScope {
+  readonly state: unknown
+  readonly key: string
+  readonly pop: string
+  readonly epoch: number
+  readonly who: Principal
+  readonly now: () => number
+  readonly random: () => number
+}
+
 /** What author code that only reads sees of an actor (`authorize`, queries, and an action besides its draft), and who may see what. */
 export class Reader {
   readonly #key: string
@@ -19,6 +30,7 @@ export class Reader {
   readonly #owner: { readonly epoch: number }
   readonly #authorErrors: AuthorErrors
   readonly #ports: ReaderPorts
+  readonly #random: () => number
 
   constructor(
     id: string,
@@ -34,11 +46,11 @@ export class Reader {
     this.#owner = owner
     this.#authorErrors = authorErrors
     this.#ports = ports
+    this.#random = () => ports.chance.random()
   }
 
-  context(who: Principal): object {
-    const { clock, chance, pop } = this.#ports
-    const now = clock.now()
+  context(who: Principal, now = this.#ports.clock.now()): ReadScope {
+    const { pop } = this.#ports
     return {
       state: this.#state.value,
       key: this.#key,
@@ -46,7 +58,7 @@ export class Reader {
       epoch: this.#owner.epoch,
       who,
       now: () => now,
-      random: () => chance.random(),
+      random: this.#random,
     }
   }
 

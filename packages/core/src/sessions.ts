@@ -133,10 +133,11 @@ export class SessionTable {
 
   /** What an entry must say of this session; takes its unwritten replies. */
   update(session: Session): SessionRecord {
-    const y = session.unwritten.flatMap((c): [number, StoredReply][] => {
+    const y: [number, StoredReply][] = []
+    for (const c of session.unwritten) {
       const reply = session.replies.get(c)
-      return reply ? [[c, reply]] : []
-    })
+      if (reply) y.push([c, reply])
+    }
     session.unwritten = []
     session.stored = true
     return this.#record(session, y)

@@ -147,12 +147,18 @@ export function assertLeavesUntouched(memory: TreeMemory): void {
       )
 }
 
+function isStorablePrimitive(value: unknown): boolean {
+  return value === null || (typeof value !== "object" && typeof value !== "function" && typeof value !== "symbol")
+}
+
 /** Checks what these patches put into `next`, the draft's result. Throws BAD_STATE. */
 export function checkPatches(next: unknown, patches: readonly Patch[], memory: TreeMemory): void {
+  // What is neither shared nor deep needs no look; what else there is at its place by now, another patch has put there.
+  const doubted = patches.filter(({ op, value }) => op !== "remove" && !isStorablePrimitive(value))
+  if (doubted.length === 0) return
   const fresh = new Set<object>()
   let doubtful = false
-  for (const patch of patches) {
-    if (patch.op === "remove") continue
+  for (const patch of doubted) {
     const inSet = patch.path.length > 0 && at(next, patch.path.slice(0, -1)) instanceof Set
     const value = inSet ? patch.value : at(next, patch.path)
     const path = patch.path.map((p) => (typeof p === "number" ? p : String(p)))
@@ -188,7 +194,7 @@ export function rememberChanges(made: Iterable<object>, changes: Iterable<readon
   for (const node of made) remember(node, memory)
   for (const patches of changes)
     for (const { op, value } of patches)
-      if (op !== "remove")
+      if (op !== "remove" && !isStorablePrimitive(value))
         walkTree(value, [], (node) => {
           remember(node, memory)
         })

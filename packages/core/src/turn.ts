@@ -1,6 +1,5 @@
 import {
   SojournError,
-  capture,
   jsonDepthMax,
   nestsDeeper,
   type ActorError,
@@ -15,9 +14,11 @@ import { addressId } from "./address.ts"
 import { AlarmChanges, type AlarmChange, type AlarmWhen, type Alarms, type StoredAlarm } from "./alarms.ts"
 import { assertMayCall, type Chain } from "./chain.ts"
 import { decodeChecked } from "./checked-value.ts"
+import { encodeText } from "./encoded-text.ts"
 import { actorHandles, type ActorCall, type ActorPorts, type AnyActors } from "./handles.ts"
 import type { Limits } from "./limits.ts"
 import { isServer, type Principal } from "./mesh-messages.ts"
+import type { ReadScope } from "./reader.ts"
 
 /**
  * The author's part of one exclusive turn: authorize, validate, run the action on a draft. Nothing outside sees any of it until the
@@ -32,7 +33,7 @@ export class Turn {
   /** Made when somebody asks: few actions do, and it costs as much as a short turn. */
   #controller: AbortController | undefined
   readonly #emitted: [string, Encoded][] = []
-  #finalize: (() => [unknown, readonly Patch[]]) | undefined
+  #finalize: Finalize | undefined
   #over = false
   #moveTo: string | undefined
   /** It is the activation's last. */
@@ -44,6 +45,8 @@ export class Turn {
   #chain: Chain
   #actors: AnyActors | undefined
   readonly #waitUntil: (promise: PromiseLike<unknown>) => void
+  /** Ms since 1970: what its author takes for now. */
+  readonly began: number
 
   /** `pops`: where the action may send the actor. `state`: the committed state that the draft is made of. `fired`: see `ring`. */
   constructor(
@@ -61,11 +64,12 @@ export class Turn {
     this.#others = others
     this.#chain = [id]
     this.#state = state
+    this.began = alarms.now
     this.#alarms = new AlarmChanges(alarms.set, def.alarms ?? {}, alarms.now, alarms.limits, alarms.fired)
   }
 
   /** Runs the handler of a due alarm, which the turn takes away. */
-  ring(alarm: StoredAlarm, context: object): unknown {
+  ring(alarm: StoredAlarm, context: ReadScope): unknown {
     const handler = own(this.#def.alarms, alarm.n)
     if (!handler)
       throw new SojournError(
@@ -79,14 +83,14 @@ export class Turn {
   deactivate(
     handler: NonNullable<ErasedDefinition["onDeactivate"]>,
     reason: DeactivateReason,
-    context: object,
+    context: ReadScope,
   ): unknown {
     this.#last = true
     return this.#act((c) => handler(c, reason), [], context)
   }
 
   /** The action's result, or a promise of it. `context` is what a reader sees; `who` is in it too. Throws what the author throws. */
-  run(call: CallBody, who: Principal, context: object): unknown {
+  run(call: CallBody, who: Principal, context: ReadScope): unknown {
     if (call.skip) throw new SojournError("CALL_SKIPPED")
     if (call.chain) this.#chain = [...call.chain, ...this.#chain]
     const { authorize } = this.#def
@@ -119,7 +123,7 @@ export class Turn {
     return (this.#controller ??= new AbortController())
   }
 
-  #validate(call: CallBody, context: object): unknown {
+  #validate(call: CallBody, context: ReadScope): unknown {
     const action = own(this.#def.actions, call.a)
     if (!action) throw new SojournError("UNKNOWN_ACTION", `there is no action ${JSON.stringify(call.a)}`)
     const args = decodeChecked(call.p)
@@ -148,47 +152,35 @@ export class Turn {
     return this.#others.call(call, this.#chain)
   }
 
-  #act(action: (c: unknown, ...args: unknown[]) => unknown, args: unknown[], reader: object): unknown {
-    const [draft, done] = create(this.#state as object, { enablePatches: true }) as unknown as [
-      unknown,
-      () => [unknown, readonly Patch[], unknown],
-    ]
-    this.#finalize = () => {
-      const [next, patches] = done()
-      return [next, patches]
-    }
-    const lazily: Lazily = {
+  #act(action: (c: unknown, ...args: unknown[]) => unknown, args: unknown[], reader: ReadScope): unknown {
+    const [draft, done] = create(this.#state as object, { enablePatches: true }) as unknown as [unknown, Finalize]
+    this.#finalize = done
+    const context = new ActionScope(draft, reader, {
       signal: () => this.#abortable().signal,
       actors: () => (this.#actors ??= actorHandles(this.#others, (call) => this.#call(call))),
-    }
-    const context = new ActionScope(lazily, {
-      ...reader,
-      state: draft,
-      broadcast: (name: string, payload?: unknown) => {
+      broadcast: (name, payload) => {
         if (this.#over) throw new TypeError("broadcast after its turn has ended")
         if (!own(this.#def.events, name)) throw new TypeError(`there is no event ${named(name)}`)
-        this.#emitted.push([name, capture(payload)])
+        this.#emitted.push([name, encodeText(payload)])
       },
-      moveTo: (pop: string) => {
+      moveTo: (pop) => {
         if (this.#over) throw new TypeError("moveTo after its turn has ended")
         if (this.#last) throw new TypeError("moveTo in onDeactivate: where the actor goes is decided")
         if (!this.#pops.has(pop)) throw new RangeError(`there is no POP ${named(pop)} to move to`)
         this.#moveTo = pop
       },
-      waitUntil: (promise: PromiseLike<unknown>) => {
+      waitUntil: (promise) => {
         if (this.#over) throw new TypeError("waitUntil after its turn has ended")
         if (this.#last) throw new TypeError("waitUntil in onDeactivate: await it there, the activation ends")
         this.#waitUntil(promise)
       },
-      alarms: {
-        set: (name: string, when: AlarmWhen, payload?: unknown, { id = "" }: { readonly id?: string } = {}) => {
-          if (this.#over) throw new TypeError("alarms.set after its turn has ended")
-          this.#alarms.set(name, when, payload, id)
-        },
-        cancel: (name: string, id = "") => {
-          if (this.#over) throw new TypeError("alarms.cancel after its turn has ended")
-          return this.#alarms.cancel(name, id)
-        },
+      set: (name, when, payload, { id = "" } = {}) => {
+        if (this.#over) throw new TypeError("alarms.set after its turn has ended")
+        this.#alarms.set(name, when, payload, id)
+      },
+      cancel: (name, id = "") => {
+        if (this.#over) throw new TypeError("alarms.cancel after its turn has ended")
+        return this.#alarms.cancel(name, id)
       },
     })
     let result: unknown
@@ -204,30 +196,59 @@ export class Turn {
   }
 }
 
-interface Lazily {
+/** The author's part of a draft has ended: the state that it leaves, and the patches that lead there. */
+type Finalize = () => readonly [next: unknown, patches: readonly Patch[], inverse: unknown]
+
+interface TurnTools {
   signal(): AbortSignal
   actors(): AnyActors
+  broadcast(name: string, payload?: unknown): void
+  moveTo(pop: string): void
+  waitUntil(promise: PromiseLike<unknown>): void
+  set(name: string, when: AlarmWhen, payload?: unknown, options?: { readonly id?: string }): void
+  cancel(name: string, id?: string): boolean
 }
 
 /**
- * What an action is given: `own`, none of which needs a `this`, and what is made when it is asked for. Those accessors are the class's: in a
- * literal each turn would have accessors and so a hidden class of its own, which the engine keeps until its next full collection, and the
- * turn with it.
+ * What an action is given: properties of its own, none of which needs a `this`, and what is made when it is asked for. Those accessors are the
+ * class's: in a literal each turn would have accessors and so a hidden class of its own, which the engine keeps until its next full
+ * collection, and the turn with it. Each property is assigned by its name: copied from an object they would cost as much as a short turn.
  */
 class ActionScope {
-  readonly #lazily: Lazily
+  readonly state: unknown
+  readonly key: string
+  readonly pop: string
+  readonly epoch: number
+  readonly who: Principal
+  readonly now: () => number
+  readonly random: () => number
+  readonly broadcast: TurnTools["broadcast"]
+  readonly moveTo: TurnTools["moveTo"]
+  readonly waitUntil: TurnTools["waitUntil"]
+  readonly alarms: Pick<TurnTools, "set" | "cancel">
+  readonly #tools: TurnTools
 
-  constructor(lazily: Lazily, own: object) {
-    this.#lazily = lazily
-    Object.assign(this, own)
+  constructor(draft: unknown, { key, pop, epoch, who, now, random }: ReadScope, tools: TurnTools) {
+    this.state = draft
+    this.key = key
+    this.pop = pop
+    this.epoch = epoch
+    this.who = who
+    this.now = now
+    this.random = random
+    this.broadcast = tools.broadcast
+    this.moveTo = tools.moveTo
+    this.waitUntil = tools.waitUntil
+    this.alarms = { set: tools.set, cancel: tools.cancel }
+    this.#tools = tools
   }
 
   get signal(): AbortSignal {
-    return this.#lazily.signal()
+    return this.#tools.signal()
   }
 
   get actors(): AnyActors {
-    return this.#lazily.actors()
+    return this.#tools.actors()
   }
 }
 

@@ -9,7 +9,7 @@ import type { ActorPorts } from "./handles.ts"
 import type { Limits } from "./limits.ts"
 import { serverPrefix } from "./mesh-messages.ts"
 import type { Chance, Clock } from "./ports.ts"
-import type { Reader } from "./reader.ts"
+import type { Reader, ReadScope } from "./reader.ts"
 import type { Session } from "./sessions.ts"
 import { Turn } from "./turn.ts"
 import type { Work } from "./work.ts"
@@ -100,7 +100,7 @@ export class Turns {
     this.#run(
       turn,
       call.a,
-      () => turn.run(call, att.who, this.#reader.context(att.who)),
+      () => turn.run(call, att.who, this.#reader.context(att.who, turn.began)),
       (outcome) => {
         this.#runningCall = undefined
         this.#commits.endCall(att, session, call, turn, outcome)
@@ -116,7 +116,7 @@ export class Turns {
     this.#run(
       turn,
       alarm.n,
-      () => turn.ring(alarm, this.#ownContext()),
+      () => turn.ring(alarm, this.#ownContext(turn)),
       (outcome) => {
         this.#commits.endAlarm(alarm, turn, outcome)
         this.#owner.ring()
@@ -152,7 +152,7 @@ export class Turns {
     this.#run(
       turn,
       "onDeactivate",
-      () => turn.deactivate(onDeactivate, why, this.#ownContext()),
+      () => turn.deactivate(onDeactivate, why, this.#ownContext(turn)),
       (outcome) => {
         this.#commits.endDeactivation(turn, outcome, failed)
       },
@@ -183,8 +183,8 @@ export class Turns {
   }
 
   /** In a turn that no client asked for, the POP acts. */
-  #ownContext(): object {
-    return this.#reader.context({ id: `${serverPrefix}${this.#ports.pop}` })
+  #ownContext(turn: Turn): ReadScope {
+    return this.#reader.context({ id: `${serverPrefix}${this.#ports.pop}` }, turn.began)
   }
 
   /** `what` runs in it: the name under which its work is reported. */
@@ -203,46 +203,53 @@ export class Turns {
     )
   }
 
-  /** `ended` is told how the turn came out, `late` instead that it did not end in its time. */
+  /** `ended` is told how the turn came out, `late` instead that it did not end in its time; absent: that drops the activation. */
   #run(
     turn: Turn,
     what: string,
     run: () => unknown,
     ended: (outcome: Outcome) => void,
-    late: (error: SojournError) => void = (error) => {
-      this.#owner.drop(error)
-    },
+    late?: (error: SojournError) => void,
     bound: "turnMsMax" | "deactivateMsMax" | "drainMsMax" = "turnMsMax",
   ): void {
     this.#running = turn
-    const finish = (outcome: Outcome): void => {
-      if (this.#stopped || this.#running !== turn) return
-      this.#running = undefined
-      ended(outcome)
-    }
     let result: unknown
     try {
       result = run()
     } catch (error) {
-      finish({ failed: true, error, value: undefined })
+      this.#finish(turn, ended, { failed: true, error, value: undefined })
       return
     }
-    if (!(result instanceof Promise)) {
-      finish({ failed: false, value: result, error: undefined })
-      return
-    }
+    if (result instanceof Promise) this.#await(turn, what, result, ended, late, bound)
+    else this.#finish(turn, ended, { failed: false, value: result, error: undefined })
+  }
+
+  #finish(turn: Turn, ended: (outcome: Outcome) => void, outcome: Outcome): void {
+    if (this.#stopped || this.#running !== turn) return
+    this.#running = undefined
+    ended(outcome)
+  }
+
+  #await(
+    turn: Turn,
+    what: string,
+    result: Promise<unknown>,
+    ended: (outcome: Outcome) => void,
+    late: ((error: SojournError) => void) | undefined,
+    bound: "turnMsMax" | "deactivateMsMax" | "drainMsMax",
+  ): void {
     const { clock, limits } = this.#ports
     const undo = clock.after(limits[bound], () => {
-      late(
-        new SojournError(
-          "UNKNOWN_OUTCOME",
-          `the turn ${what} of ${this.#id} did not end within limits.${bound} (${limits[bound]} ms)`,
-        ),
+      const error = new SojournError(
+        "UNKNOWN_OUTCOME",
+        `the turn ${what} of ${this.#id} did not end within limits.${bound} (${limits[bound]} ms)`,
       )
+      if (late) late(error)
+      else this.#owner.drop(error)
     })
     const settled = (outcome: Outcome): void => {
       undo()
-      finish(outcome)
+      this.#finish(turn, ended, outcome)
       this.#owner.run()
     }
     result.then(

@@ -191,6 +191,10 @@ function text(o: Fields, key: string, max: number): string {
   const x = o[key]
   return typeof x === "string" && x.length <= max ? x : bad(`${key} must be a string of at most ${max} characters`, x)
 }
+/** Of an action or a query. */
+function name(o: Fields, key: string): string {
+  return text(o, key, frameLimits.nameCharsMax)
+}
 function encoded(x: unknown): Encoded {
   if (typeof x !== "object" || x === null || !("v" in x)) return bad("an encoded value must be an object with v", x)
   return x
@@ -207,14 +211,14 @@ function call(x: unknown): CallBody {
   const o = fields(x, "a call")
   return {
     c: int(o, "c", 1),
-    a: text(o, "a", frameLimits.nameCharsMax),
+    a: name(o, "a"),
     p: encoded(o["p"]),
     ...(o["skip"] === true ? { skip: true } : {}),
   }
 }
 function query(x: unknown): QueryBody {
   const o = fields(x, "a query")
-  return { q: int(o, "q"), after: int(o, "after"), n: text(o, "n", frameLimits.nameCharsMax), p: encoded(o["p"]) }
+  return { q: int(o, "q"), after: int(o, "after"), n: name(o, "n"), p: encoded(o["p"]) }
 }
 function attach(x: unknown): AttachBody {
   const o = fields(x, "an attach")
@@ -273,7 +277,10 @@ export function readClientFrame(json: unknown): ClientFrame | undefined {
     case "attach":
       return { t: "attach", ...attach(o) }
     case "call":
-      return { t: "call", ch: int(o, "ch"), ...call(o) }
+      return o["skip"] === true
+        ? { t: "call", ch: int(o, "ch"), ...call(o) }
+        : // The frame that comes most: made in one piece.
+          { t: "call", ch: int(o, "ch"), c: int(o, "c", 1), a: name(o, "a"), p: encoded(o["p"]) }
     case "query":
       return { t: "query", ch: int(o, "ch"), ...query(o) }
     case "ack":

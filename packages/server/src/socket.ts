@@ -74,12 +74,18 @@ function feed(
   })
 }
 
-function guarded(close: (code: number, reason: string) => void, events: EventSink, run: () => void): void {
-  try {
-    run()
-  } catch (error) {
-    events({ type: "socket.reader-failed", code: "INVARIANT", error })
-    close(1011, "INVARIANT")
+function guarded<T>(
+  close: (code: number, reason: string) => void,
+  events: EventSink,
+  read: (data: T) => void,
+): (data: T) => void {
+  return (data) => {
+    try {
+      read(data)
+    } catch (error) {
+      events({ type: "socket.reader-failed", code: "INVARIANT", error })
+      close(1011, "INVARIANT")
+    }
   }
 }
 
@@ -97,22 +103,21 @@ export function feedText(
     shut = true
     ws.close(code, reason)
   }
-  const read = (data: string | undefined): void => {
+  const judge = (data: string | undefined): void => {
     if (shut) return
     if (data === undefined) close(CLOSE_CODES.BAD_FRAME[0], "BAD_FRAME: binary frames are not of this protocol")
     else if (data.length > charsMax)
       close(CLOSE_CODES.FRAME_TOO_LARGE[0], `FRAME_TOO_LARGE: over ${charsMax} characters`)
     else reader.message(data)
   }
+  const read = guarded(close, events, judge)
   feed(
     ws,
     events,
     (data, binary) => {
       const text = binary ? undefined : data.toString()
       take(text?.length ?? 0, () => {
-        guarded(close, events, () => {
-          read(text)
-        })
+        read(text)
       })
     },
     (code, reason) => {
@@ -124,18 +129,18 @@ export function feedText(
 }
 
 export function feedBytes(ws: WebSocket, reader: PipeReader<Uint8Array>, events: EventSink): void {
+  const close = (code: number, reason: string): void => {
+    ws.close(code, reason)
+  }
+  const read = guarded<Buffer>(close, events, (data) => {
+    reader.message(data)
+  })
   feed(
     ws,
     events,
     (data, binary) => {
-      guarded(
-        (code, reason) => ws.close(code, reason),
-        events,
-        () => {
-          if (binary) reader.message(data)
-          else ws.close(CLOSE_CODES.BAD_FRAME[0], "BAD_FRAME: a mesh link carries binary frames")
-        },
-      )
+      if (binary) read(data)
+      else close(CLOSE_CODES.BAD_FRAME[0], "BAD_FRAME: a mesh link carries binary frames")
     },
     (code, reason) => {
       reader.closed(code, reason)
