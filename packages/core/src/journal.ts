@@ -52,6 +52,8 @@ export interface SessionRecord {
   readonly a: number
   /** Replies above `a`, by call number. In an entry: only the new ones. */
   readonly y: readonly (readonly [number, StoredReply])[]
+  /** Not stored: `sessionHead` of it, where somebody has made that. */
+  readonly head?: string
 }
 
 export interface Entry {
@@ -241,7 +243,8 @@ export function encodeSnapshot(
 function entryText(entry: Entry): string {
   const { i, s, al } = entry
   const whole = i === undefined ? "" : `,"i":${textOf(i)}`
-  const sessions = s === undefined ? "" : `,"s":[${s.map(sessionText).join()}]`
+  const sessions =
+    s === undefined ? "" : `,"s":[${s.length === 1 ? sessionText(s[0] as SessionRecord) : s.map(sessionText).join()}]`
   const alarms = al === undefined ? "" : `,"al":${JSON.stringify(al)}`
   return `{${outputFields(entry)}${whole}${needsText(entry)}${sessions}${alarms}}`
 }
@@ -264,9 +267,16 @@ export function eventsText(events: NonNullable<Output["ev"]>): string {
   return `[${events.map(([name, payload]) => `[${JSON.stringify(name)},${textOf(payload)}]`).join()}]`
 }
 
-function sessionText({ id, w, m, n, l, a, y }: SessionRecord): string {
-  const replies = y.map(([c, reply]) => `[${c},${replyText(reply)}]`).join()
-  return `{"id":${JSON.stringify(id)},"w":${JSON.stringify(w)},"m":${m},"n":${n},"l":${l},"a":${a},"y":[${replies}]}`
+/** The beginning of a session's text, which is the same in all its records. */
+export function sessionHead({ id, w, m }: Pick<SessionRecord, "id" | "w" | "m">): string {
+  return `{"id":${JSON.stringify(id)},"w":${JSON.stringify(w)},"m":${m},"n":`
+}
+
+function sessionText(record: SessionRecord): string {
+  const { n, l, a, y, head = sessionHead(record) } = record
+  let replies = ""
+  for (const [c, reply] of y) replies += `${replies === "" ? "" : ","}[${c},${replyText(reply)}]`
+  return `${head}${n},"l":${l},"a":${a},"y":[${replies}]}`
 }
 
 function replyText({ r, ok, err }: StoredReply): string {

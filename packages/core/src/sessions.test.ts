@@ -1,6 +1,7 @@
 import assert from "node:assert/strict"
 import { describe, test } from "node:test"
 import { defaultLimits } from "./limits.ts"
+import { sessionHead } from "./journal.ts"
 import { SessionTable } from "./sessions.ts"
 
 const limits = { ...defaultLimits, sessionsPerActorMax: 2, repliesPerSessionMax: 3 }
@@ -40,7 +41,9 @@ describe("a session table", () => {
     t.applied(s, 1, { r: 1 }, 5)
     t.applied(s, 2, { r: 1 }, 6)
     t.acknowledge(s, 1)
-    assert.deepEqual(t.update(s), { id: "s", w: "ann", m: 0, n: 6, l: 2, a: 1, y: [[2, { r: 1 }]] })
+    const { head, ...record } = t.update(s)
+    assert.deepEqual(record, { id: "s", w: "ann", m: 0, n: 6, l: 2, a: 1, y: [[2, { r: 1 }]] })
+    assert.equal(head, sessionHead(record))
     assert.deepEqual(t.update(s).y, [])
     assert.deepEqual([...t.records()][0]?.y, [[2, { r: 1 }]])
   })

@@ -1,5 +1,5 @@
 import { SojournError } from "@sojourn/protocol"
-import type { SessionRecord, StoredReply } from "./journal.ts"
+import { sessionHead, type SessionRecord, type StoredReply } from "./journal.ts"
 import type { Limits } from "./limits.ts"
 import { expired } from "./session-ids.ts"
 
@@ -16,6 +16,8 @@ export interface Session {
   readonly id: string
   readonly principal: string
   readonly mintedAt: number
+  /** `sessionHead` of its records, once one was written. */
+  head?: string
   /** Last applied call. Advanced by `applied` alone, by one, or by an attach that acknowledges more. */
   last: number
   /** Highest call whose reply, with all before it, the client has. */
@@ -176,6 +178,8 @@ export class SessionTable {
   }
 
   #record(s: Session, y: readonly (readonly [number, StoredReply])[]): SessionRecord {
-    return { id: s.id, w: s.principal, m: s.mintedAt, n: s.seen, l: s.last, a: s.acked, y }
+    const { id, principal: w, mintedAt: m, seen: n, last: l, acked: a } = s
+    s.head ??= sessionHead({ id, w, m })
+    return { id, w, m, n, l, a, y, head: s.head }
   }
 }
