@@ -95,6 +95,8 @@ export class LmdbStore implements Store {
   readonly #parts: LmdbStoreParts
   /** The last flushed one. */
   #watermark: number
+  /** What is on the disk may be another: a commit of unknown outcome may have been applied. */
+  #watermarkStale = false
   #sealed = 0
   #closing: Promise<void> | undefined
 
@@ -118,8 +120,7 @@ export class LmdbStore implements Store {
       seal: (writes) => {
         records.seal()
         journal.seal()
-        // From the disk, not from memory: a commit of unknown outcome may have been applied.
-        this.#sealed = this.#storedWatermark() + writes
+        this.#sealed = (this.#watermarkStale ? this.#storedWatermark() : this.#watermark) + writes
         this.#put(metaKeys.watermark, this.#sealed)
       },
       write: () => this.#batch.write(),
@@ -127,11 +128,14 @@ export class LmdbStore implements Store {
         records.kept()
         journal.kept()
         this.#batch.clear()
-        if (writes > 0) this.#watermark = this.#sealed
+        if (writes === 0) return
+        this.#watermark = this.#sealed
+        this.#watermarkStale = false
       },
       failed: (outcome) => {
         this.#batch.clear()
         if (outcome === "unknown") {
+          this.#watermarkStale = true
           records.lost()
           journal.lost()
         } else {

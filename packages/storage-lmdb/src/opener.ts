@@ -88,7 +88,7 @@ async function openStore(path: string, options: Required<LmdbOptions>): Promise<
       gate: options.flushGate,
       commitMsMax: options.commitMsMax,
       queueBytesMax: options.queueBytesMax,
-      room: () => roomOf(folder),
+      room: roomOf(folder),
       release,
       closing: (work) => tracked(folder, work),
     })
@@ -243,12 +243,24 @@ function syncFolder(folder: string): void {
   }
 }
 
-/** What others than root may still write there. */
-function roomOf(folder: string): number {
-  try {
-    const { bavail, bsize } = statfsSync(folder)
-    return bavail * bsize
-  } catch {
-    return Infinity
+/** So much room is not gone within `plentyMs`, whoever else writes there. */
+const plentyBytes = 1_073_741_824
+const plentyMs = 50
+
+/** What others than root may still write there. Where that is plenty it is not asked for with each batch: that is a tenth of what a lone write costs the loop. */
+function roomOf(folder: string): () => number {
+  let room = 0
+  let askedAt = -Infinity
+  return () => {
+    const now = performance.now()
+    if (room >= plentyBytes && now - askedAt < plentyMs) return room
+    askedAt = now
+    try {
+      const { bavail, bsize } = statfsSync(folder)
+      room = bavail * bsize
+    } catch {
+      room = Infinity
+    }
+    return room
   }
 }
