@@ -29,23 +29,44 @@ export class PopSocket extends WebSocket {
   }
 }
 
-/**
- * `socket`: the one under `ws`. What is sent within one turn of the event loop goes to the system in one write: a flush releases many
- * replies at once.
- */
-export function socketPipe<T extends string | Uint8Array>(ws: WebSocket, socket: Duplex): Pipe<T> {
-  let corked = false
-  const uncork = (): void => {
-    corked = false
+/** So many sockets wait at a time for more to be sent on them. */
+const corkedMax = 8
+
+/** Sockets on which something was sent in this turn of the event loop and has not gone to the system, the first one first. */
+class Corked {
+  readonly #sockets = new Set<Duplex>()
+  readonly #uncorkAll = (): void => {
+    for (const socket of this.#sockets) this.#uncork(socket)
+  }
+
+  add(socket: Duplex): void {
+    if (this.#sockets.has(socket)) return
+    if (this.#sockets.size === 0) process.nextTick(this.#uncorkAll)
+    socket.cork()
+    this.#sockets.add(socket)
+    if (this.#sockets.size <= corkedMax) return
+    for (const first of this.#sockets) {
+      this.#uncork(first)
+      return
+    }
+  }
+
+  #uncork(socket: Duplex): void {
+    this.#sockets.delete(socket)
     socket.uncork()
   }
+}
+
+const corked = new Corked()
+
+/**
+ * `socket`: the one under `ws`. What is sent within one turn of the event loop goes to the system in one write: a flush releases many
+ * replies at once. But where it releases something for many sockets, the first of them do not wait for the last.
+ */
+export function socketPipe<T extends string | Uint8Array>(ws: WebSocket, socket: Duplex): Pipe<T> {
   return {
     send(data, done) {
-      if (!corked) {
-        corked = true
-        socket.cork()
-        process.nextTick(uncork)
-      }
+      corked.add(socket)
       // A socket that the system takes everything from answers within the same turn of the event loop: without the detour a sender that
       // goes on in `done` would fill the system's buffer, some megabytes, before anybody else is served.
       ws.send(data, { binary: typeof data !== "string" }, done && (() => setImmediate(done)))
