@@ -28,15 +28,20 @@ const use = "sojourn ticket v1"
 const encoder = new TextEncoder()
 const decoder = new TextDecoder("utf-8", { fatal: true })
 
+/** A character for each byte; most tickets are no more than ASCII. */
+const ascii = /^[\0-\x7f]*$/
+
 /** Base64url without padding (RFC 4648 §5). */
 function toBase64Url(text: string): string {
   let binary = ""
-  for (const byte of encoder.encode(text)) binary += String.fromCharCode(byte)
+  if (ascii.test(text)) binary = text
+  else for (const byte of encoder.encode(text)) binary += String.fromCharCode(byte)
   return btoa(binary).replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "")
 }
 
 function fromBase64Url(text: string): string {
   const binary = atob(text.replaceAll("-", "+").replaceAll("_", "/"))
+  if (ascii.test(binary)) return binary
   const bytes = new Uint8Array(binary.length)
   for (let i = 0; i < binary.length; i++) bytes[i] = binary.charCodeAt(i)
   return decoder.decode(bytes)

@@ -153,7 +153,7 @@ export function createFront(options: FrontOptions): Front {
 
   const onUpgrade = (server: Server) => (request: IncomingMessage, socket: Duplex, head: Buffer) => {
     const target = request.url ?? ""
-    const url = URL.canParse(target, "http://pop") ? new URL(target, "http://pop") : undefined
+    const url = URL.parse(target, "http://pop")
     if (url?.pathname === CONNECT_PATH) connect(request, socket, head, url)
     else if (url?.pathname === MESH_PATH) link(request, socket, head)
     // Nobody else would answer it, and an upgrade that nobody answers stays open for ever.
