@@ -16,6 +16,7 @@ function fixture(wrote: (frames: readonly string[]) => void): (frame: string) =>
       done()
     },
   })
+  socket.on("error", () => undefined)
   const ws = { send: (frame: string) => socket.write(frame) } as unknown as WebSocket
   const pipe = socketPipe<string>(ws, socket)
   return (frame) => {
@@ -50,5 +51,31 @@ void describe("what is sent on a socket", () => {
       writes,
       sockets.map((_, i) => `${i}: out reply`),
     )
+  })
+
+  test("takes two writes a turn at the most, however many are sent to in turns", async () => {
+    const writes = Array.from({ length: 20 }, () => [] as (readonly string[])[])
+    const sockets = writes.map((of) => fixture((frames) => of.push(frames)))
+    const rounds = Array.from({ length: 50 }, (_, i) => String(i))
+    for (const frame of rounds) for (const send of sockets) send(frame)
+    await turn()
+    for (const of of writes) {
+      assert.deepEqual(of.flat(), rounds)
+      assert.ok(of.length <= 2, `${of.length} writes`)
+    }
+  })
+
+  test("leaves also where the socket of somebody else throws", async () => {
+    const writes: string[] = []
+    const broken = fixture(() => {
+      throw new Error("broken")
+    })
+    const sockets = [0, 1].map((i) => fixture((frames) => writes.push(`${i}: ${frames.join(" ")}`)))
+    broken("a")
+    for (const send of sockets) send("b")
+    await turn()
+    for (const send of sockets) send("c")
+    await turn()
+    assert.deepEqual(writes, ["0: b", "1: b", "0: c", "1: c"])
   })
 })

@@ -32,28 +32,47 @@ export class PopSocket extends WebSocket {
 /** So many sockets wait at a time for more to be sent on them. */
 const corkedMax = 8
 
-/** Sockets on which something was sent in this turn of the event loop and has not gone to the system, the first one first. */
+/**
+ * Sockets on which something was sent in this turn of the event loop and has not gone to the system, the first one first. One that had to make
+ * room for others waits until the end of the turn when something is sent on it again: two writes a turn at the most.
+ */
 class Corked {
   readonly #sockets = new Set<Duplex>()
-  readonly #uncorkAll = (): void => {
-    for (const socket of this.#sockets) this.#uncork(socket)
+  /** They have made room once. */
+  readonly #again = new Set<Duplex>()
+  #ends = false
+  readonly #endOfTurn = (): void => {
+    this.#ends = false
+    for (const socket of [...this.#sockets, ...this.#again]) this.#uncork(socket)
+    this.#again.clear()
   }
 
   add(socket: Duplex): void {
     if (this.#sockets.has(socket)) return
-    if (this.#sockets.size === 0) process.nextTick(this.#uncorkAll)
+    if (!this.#ends) process.nextTick(this.#endOfTurn)
+    this.#ends = true
+    if (this.#again.has(socket)) {
+      if (socket.writableCorked === 0) socket.cork()
+      return
+    }
     socket.cork()
     this.#sockets.add(socket)
     if (this.#sockets.size <= corkedMax) return
     for (const first of this.#sockets) {
       this.#uncork(first)
+      this.#again.add(first)
       return
     }
   }
 
+  /** Whatever is wrong with one of them concerns no other. */
   #uncork(socket: Duplex): void {
     this.#sockets.delete(socket)
-    socket.uncork()
+    try {
+      socket.uncork()
+    } catch (error) {
+      socket.destroy(error as Error)
+    }
   }
 }
 
