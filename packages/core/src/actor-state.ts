@@ -9,6 +9,7 @@ import {
   checkPatches,
   pruneLeaves,
   rememberChanges,
+  rememberFresh,
   rememberTree,
   type TreeMemory,
 } from "./tree.ts"
@@ -76,7 +77,7 @@ export class ActorState {
       this.#value = def.state()
       if (typeof this.#value !== "object" || this.#value === null)
         throw new SojournError("BAD_STATE", `state() of ${id} must return an object, got ${String(this.#value)}`)
-      this.#tree = rememberTree(this.#value)
+      this.#tree = rememberFresh(this.#value)
     } else {
       this.#value = climb(id, def, loaded.version, loaded.state)
       this.#tree = loaded.tree && this.#value === loaded.state ? loaded.tree : rememberTree(this.#value)

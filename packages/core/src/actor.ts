@@ -134,7 +134,13 @@ export interface ActorDefinition<
   Q = Readonly<Record<string, (...args: never[]) => unknown>>,
   E = EventTypes,
 > {
-  /** The state of an actor that has never been used. Runs once in its life, at its home; what it returns is committed. */
+  /**
+   * The state of an actor that has never been used. Runs once in its life, at its home; what it returns is committed.
+   *
+   * State is a tree of plain objects and arrays, Maps and Sets, and of what JSON and superjson carry: strings, numbers, booleans, null, undefined,
+   * bigints, Dates, RegExps, URLs, typed arrays. A Map's keys are no objects. A turn that puts anything else into it, or one object in two
+   * places, is refused with BAD_STATE and rolled back.
+   */
   readonly state: () => S
   /** Exclusive turns: one at a time, each commits or rolls back as a whole. */
   readonly actions?: A

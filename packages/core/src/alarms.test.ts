@@ -178,6 +178,37 @@ void test("a handler that never ends does not take its alarm with it (C43)", asy
   assert.deepEqual(await alice.query.rung(), [["ring", "stuck"]])
 })
 
+void test("what a failing handler made of its payload is not what it gets the next time, also after a restart (C43)", async () => {
+  const seen: number[] = []
+  const counter = actor({
+    state: () => ({ n: 0 }),
+    alarms: {
+      ring(c, given: { n: number }) {
+        seen.push(given.n++)
+        if (seen.length % 3 !== 0) throw new Error("not yet")
+        c.state.n = given.n
+      },
+    },
+    actions: {
+      set(c, ms: number) {
+        c.alarms.set("ring", { afterMs: ms }, { n: 0 })
+      },
+    },
+    queries: { n: (c) => c.state.n },
+  })
+  const clock = new VirtualClock()
+  const { node, again } = await alone(setup({ actors: { counter } }), { clock })
+  await node.actors.counter.get("a").set(1_000)
+  await clock.advance(600_000)
+  assert.deepEqual(seen, [0, 0, 0])
+  await node.actors.counter.get("b").set(1_000)
+  await node.stop()
+  const next = await again()
+  await clock.advance(600_000)
+  assert.deepEqual(seen, [0, 0, 0, 0, 0, 0])
+  assert.equal(await next.actors.counter.get("b").query.n(), 1)
+})
+
 void test("a handler that never ends is put off as one that fails: calls have their turns meanwhile (C43)", async () => {
   const { alice, advance, ran } = await world({
     fails: { times: 3, how: "waits" },

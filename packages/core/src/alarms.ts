@@ -1,5 +1,5 @@
 import { SojournError, type Encoded } from "@sojourn/protocol"
-import { encodeText } from "./encoded-text.ts"
+import { encodeText, textOf } from "./encoded-text.ts"
 import type { Limits } from "./limits.ts"
 
 /**
@@ -58,8 +58,15 @@ export function nextAlarm(alarms: Alarms): StoredAlarm | undefined {
 /** Characters that the alarms take in a snapshot, about. */
 export function alarmChars(alarms: Alarms): number {
   let chars = 0
-  for (const alarm of alarms.values()) chars += JSON.stringify(alarm).length
+  for (const alarm of alarms.values()) chars += alarmText(alarm).length
   return chars
+}
+
+/** What `JSON.stringify` makes of it, to the order of keys. */
+export function alarmText(alarm: AlarmChange): string {
+  if (alarm.at === undefined || alarm.p === undefined) return JSON.stringify(alarm)
+  const { p, ...rest } = alarm
+  return `${JSON.stringify(rest).slice(0, -1)},"p":${textOf(p)}}`
 }
 
 /**
@@ -136,7 +143,7 @@ export class AlarmChanges {
   }
 
   #assertName(name: string, id: string): void {
-    if (!Object.hasOwn(this.#names, name))
+    if (typeof name !== "string" || !Object.hasOwn(this.#names, name))
       throw new TypeError(`there is no alarm ${typeof name === "string" ? JSON.stringify(name) : typeof name}`)
     if (typeof id !== "string" || id.length > idCharsMax)
       throw new TypeError(`an alarm's id must be a string of at most ${idCharsMax} characters`)

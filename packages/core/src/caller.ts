@@ -1,6 +1,5 @@
 import {
   SojournError,
-  capture,
   codec,
   type AttachBody,
   type CallBody,
@@ -8,7 +7,7 @@ import {
   type QueryBody,
   type ServerFrame,
 } from "@sojourn/protocol"
-import { plain } from "./encoded-text.ts"
+import { encodeText, plain } from "./encoded-text.ts"
 import type { HostAttach } from "./attach.ts"
 import type { Chain } from "./chain.ts"
 import type { Host } from "./host.ts"
@@ -84,7 +83,7 @@ export class Caller {
   #begin(kind: "call" | "query", name: string, args: readonly unknown[], chain: Chain): Promise<unknown> {
     if (this.#waiting.size >= underWayMax)
       return Promise.reject(new SojournError("QUEUE_FULL", `${underWayMax} server calls to ${this.#id} are under way`))
-    const p = capture(args)
+    const p = encodeText(args)
     return new Promise((resolve, reject) => {
       const { clock, callMsMax, host } = this.#o
       const common = { resolve, reject, deadline: clock.mono() + callMsMax }

@@ -5,6 +5,7 @@ import { actor, setup } from "./actor.ts"
 import type { AttachRequest } from "./attach.ts"
 import { Caller } from "./caller.ts"
 import { assertMayCall, chainMax } from "./chain.ts"
+import { encodeText } from "./encoded-text.ts"
 import type { AnyActors } from "./handles.ts"
 import type { Host } from "./host.ts"
 import { alone } from "./testing/alone.ts"
@@ -104,9 +105,9 @@ describe("a call chain (C52)", () => {
     })
     const chain = ["cart/a", "cart/c"]
     const calls = [caller.call("add", [1], chain), caller.call("add", [2]), caller.call("add", [3], ["cart/d"])]
-    const first = { c: 1, a: "add", p: { v: [1] }, chain }
-    const second = { c: 2, a: "add", p: { v: [2] } }
-    const third = { c: 3, a: "add", p: { v: [3] }, chain: ["cart/d"] }
+    const first = { c: 1, a: "add", p: encodeText([1]), chain }
+    const second = { c: 2, a: "add", p: encodeText([2]) }
+    const third = { c: 3, a: "add", p: encodeText([3]), chain: ["cart/d"] }
     const body = (): AttachBody | undefined => attached.at(-1)?.body
     // The first one opened the attach; the others found it open.
     assert.deepEqual(body()?.calls, [first])

@@ -1,4 +1,5 @@
 import { SojournError, codec, codecDepthMax, nestsDeeper, type Encoded } from "@sojourn/protocol"
+import { EncodedText } from "./encoded-text.ts"
 
 /**
  * Decodes what somebody else encoded: a client's arguments, a body that came in a grant. superjson believes its description of types: a
@@ -8,7 +9,7 @@ import { SojournError, codec, codecDepthMax, nestsDeeper, type Encoded } from "@
  * refused.
  */
 export function decodeChecked(encoded: Encoded): unknown {
-  const { v, m } = encoded
+  const { v, m } = encoded instanceof EncodedText ? encoded.toJSON() : encoded
   // Each of a value's own levels takes at most two: a Map's entries are arrays of arrays.
   if (nestsDeeper(v, 2 * codecDepthMax + 2)) return bad("nests too deeply")
   assertNoPrototype(v)
@@ -19,7 +20,7 @@ export function decodeChecked(encoded: Encoded): unknown {
   // superjson reads no tree at all as: plain.
   if (values !== undefined) new Checker(version === 0).node(values, { v }, "v")
   try {
-    return codec.decode(encoded)
+    return codec.decode({ v, m })
   } catch (cause) {
     return bad("cannot be decoded", cause)
   }
@@ -113,7 +114,10 @@ function steps(path: string, legacy: boolean): readonly string[] {
 
 const isNumberOrNull = (x: unknown): boolean => typeof x === "number" || x === null
 const isPair = (x: unknown): boolean => Array.isArray(x) && x.length === 2
+const oddNumbers = new Set<unknown>(["NaN", "Infinity", "-Infinity", "-0"])
+const floats = new Set<unknown>(["Float32Array", "Float64Array"])
 const arrays = new Set<unknown>([
+  ...floats,
   "Int8Array",
   "Uint8Array",
   "Uint8ClampedArray",
@@ -121,16 +125,17 @@ const arrays = new Set<unknown>([
   "Uint16Array",
   "Int32Array",
   "Uint32Array",
-  "Float32Array",
-  "Float64Array",
 ])
 
 /** Whether the encoder can have made `json` of a value of this type. What is in it is looked at by itself. */
 function fits(type: unknown, json: unknown): boolean {
   if (Array.isArray(type)) {
     const [kind, name] = type as unknown[]
-    const known = type.length === 2 && kind === "typed-array" && arrays.has(name)
-    return known && Array.isArray(json) && json.every(isNumberOrNull)
+    if (type.length !== 2) return false
+    if (kind === "custom" && name === "Date") return json === null
+    if (!Array.isArray(json)) return false
+    if (kind === "custom") return floats.has(name) && json.every((x) => typeof x === "number" || oddNumbers.has(x))
+    return kind === "typed-array" && arrays.has(name) && json.every(isNumberOrNull)
   }
   switch (type) {
     case "undefined":
@@ -148,7 +153,7 @@ function fits(type: unknown, json: unknown): boolean {
     case "map":
       return Array.isArray(json) && json.every(isPair)
     case "number":
-      return json === "NaN" || json === "Infinity" || json === "-Infinity" || json === "-0"
+      return oddNumbers.has(json)
     case "URL":
       return typeof json === "string"
     default:

@@ -34,12 +34,21 @@ void describe("the text of a frame", () => {
     for (const frame of frames) assert.equal(frameText(frame), JSON.stringify(frame))
   })
 
+  test("of a peer's frame is all that is in it", () => {
+    for (const frame of frames) {
+      const newer = { ...frame, more: 1 } as unknown as ServerFrame
+      assert.equal(frameText(newer), JSON.stringify(newer))
+    }
+  })
+
   test("is the same where what it carries is text already", () => {
     const ev = [["said", encodeText(new Map([["a", new Date(0)]]))]] as const
     const out: ServerFrame = { t: "out", ch: 3, r: 5, prev: 0, ev, pt: encodeText(patches) }
     const reply: ServerFrame = { t: "reply", ch: 1, c: 2, r: 3, ok: encodeText(undefined) }
-    const refused: ServerFrame = { ...reply, relaxed: true }
-    for (const frame of [out, reply, refused]) assert.equal(frameText(frame), JSON.stringify(frame))
+    const relaxed: ServerFrame = { ...reply, relaxed: true }
+    const answer: ServerFrame = { t: "answer", ch: 1, q: 2, r: 3, ok: encodeText([1]) }
+    const events: ServerFrame = { t: "out", ch: 3, r: 5, prev: 0, ev }
+    for (const frame of [out, reply, relaxed, answer, events]) assert.equal(frameText(frame), JSON.stringify(frame))
     assert.match(frameText(out), /\["said",\{"v":\[\["a","1970-01-01T00:00:00.000Z"\]\],"m":/)
   })
 })

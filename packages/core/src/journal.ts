@@ -7,7 +7,7 @@ import {
   type Patch,
   type WireError,
 } from "@sojourn/protocol"
-import { applyAlarmChanges, type AlarmChange, type Alarms, type StoredAlarm } from "./alarms.ts"
+import { alarmText, applyAlarmChanges, type AlarmChange, type Alarms, type StoredAlarm } from "./alarms.ts"
 import { decodeChecked } from "./checked-value.ts"
 import { textOf } from "./encoded-text.ts"
 import { isEntry, isPatches, isSnapshot } from "./journal-form.ts"
@@ -233,7 +233,7 @@ export function encodeSnapshot(
   const { revision, needs, state, sessions, tail, positions, alarms } = snapshot
   const st = JSON.stringify(codec.encode(state))
   const se = Array.from(sessions, sessionText).join()
-  const al = alarms && alarms.size > 0 ? `,"al":${JSON.stringify([...alarms.values()])}` : ""
+  const al = alarms && alarms.size > 0 ? `,"al":[${Array.from(alarms.values(), alarmText).join()}]` : ""
   const text = `{"r":${revision}${needsText(storedNeeds(needs))},"st":${st},"se":[${se}],"tail":[${tail.map(outputText).join()}],"po":${JSON.stringify(positions)}${al}}`
   return seal(2, text, primitives)
 }
@@ -245,7 +245,7 @@ function entryText(entry: Entry): string {
   const whole = i === undefined ? "" : `,"i":${textOf(i)}`
   const sessions =
     s === undefined ? "" : `,"s":[${s.length === 1 ? sessionText(s[0] as SessionRecord) : s.map(sessionText).join()}]`
-  const alarms = al === undefined ? "" : `,"al":${JSON.stringify(al)}`
+  const alarms = al === undefined ? "" : `,"al":[${al.map(alarmText).join()}]`
   return `{${outputFields(entry)}${whole}${needsText(entry)}${sessions}${alarms}}`
 }
 

@@ -1,7 +1,8 @@
 import assert from "node:assert/strict"
 import { describe, test } from "node:test"
-import { SojournError } from "@sojourn/protocol"
+import { SojournError, codec, type Encoded, type ServerFrame } from "@sojourn/protocol"
 import fc from "fast-check"
+import { encodeText } from "./encoded-text.ts"
 import { defaultLimits } from "./limits.ts"
 import {
   chunk,
@@ -170,6 +171,15 @@ describe("the mesh codec", () => {
         },
       ),
     )
+  })
+
+  test("a relayed output that is text already is the same on the link", () => {
+    const event = { text: "a", at: new Date(5) }
+    const message = (encode: (value: unknown) => Encoded): MeshMessage => {
+      const frame: ServerFrame = { t: "out", ch: 1, r: 3, prev: 2, ev: [["said", encode(event)]] }
+      return { t: "FRAME", relay: 7, dir: "out", frame }
+    }
+    assert.deepEqual(encodeMessage(message(encodeText)), encodeMessage(message(codec.encode)))
   })
 
   test("C69 answers truncated, flipped and random frames with a message or BAD_FRAME, never otherwise", () => {

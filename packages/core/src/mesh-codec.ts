@@ -1,4 +1,5 @@
 import { jsonDepthMax, nestsDeeper } from "@sojourn/protocol"
+import { frameText } from "./frame-text.ts"
 import type { Limits } from "./limits.ts"
 import { isBulk, type MeshMessage } from "./mesh-messages.ts"
 import { badMesh, parseMeshMessage } from "./mesh-parse.ts"
@@ -70,9 +71,15 @@ export function isLinkFrame(frame: Uint8Array): boolean {
   return frame[0] === kind.link
 }
 
+/** What `JSON.stringify` makes of it: a relayed output is text already, and goes to many. */
+function messageText(message: MeshMessage): string {
+  if (message.t !== "FRAME" || message.dir !== "out") return JSON.stringify(message)
+  return `{"t":"FRAME","relay":${message.relay},"dir":"out","frame":${frameText(message.frame)}}`
+}
+
 /** A message as a WHOLE frame, of whatever length; `chunk` cuts one that is too long. */
 export function encodeMessage(message: MeshMessage, body: Uint8Array = nothing): Uint8Array {
-  const head = encoder.encode(JSON.stringify(message))
+  const head = encoder.encode(messageText(message))
   const frame = new Uint8Array(5 + head.length + body.length)
   frame[0] = kind.whole
   putU32(frame, 1, head.length)

@@ -10,6 +10,7 @@ import { SojournError, codecDepthMax, type Patch } from "@sojourn/protocol"
  */
 type Step = string | number
 
+const tooDeep = `nests deeper than ${codecDepthMax} levels, or contains itself`
 const shared = "is a reference to an object that is already in the state: state is a tree"
 
 export function pathText(path: readonly unknown[]): string {
@@ -44,8 +45,7 @@ export function isOpaqueLeaf(value: object): boolean {
 
 /** Walks what is below `value`. Every object is passed to `visit` once; seeing one twice is a shared reference. */
 export function walkTree(value: unknown, path: Step[], visit: (node: object, path: readonly Step[]) => void): void {
-  if (path.length > codecDepthMax)
-    refuse(path.slice(0, 8), `nests deeper than ${codecDepthMax} levels, or contains itself`)
+  if (path.length > codecDepthMax) refuse(path.slice(0, 8), tooDeep)
   if (typeof value === "function" || typeof value === "symbol")
     refuse(path, `is a ${typeof value}, which cannot be stored`)
   if (typeof value !== "object" || value === null) return
@@ -111,6 +111,12 @@ function fingerprint(leaf: object): string {
   return `${bytes.byteLength}:${h >>> 0}`
 }
 
+/** Of a state that nobody has stored yet: its keys are looked at as well. */
+export function rememberFresh(state: unknown): TreeMemory {
+  walkTree(state, [], assertKeys)
+  return rememberTree(state)
+}
+
 export function rememberTree(state: unknown): TreeMemory {
   const memory: TreeMemory = { collections: new WeakSet(), leaves: new Map() }
   const seen = new Set<object>()
@@ -151,8 +157,28 @@ function isStorablePrimitive(value: unknown): boolean {
   return value === null || (typeof value !== "object" && typeof value !== "function" && typeof value !== "symbol")
 }
 
+/**
+ * A Map tells objects by identity, which nothing that is stored or sent keeps: the next change to such a key would be of another key at
+ * whoever has the state from there.
+ */
+function assertKey(key: unknown, path: readonly unknown[]): void {
+  if ((typeof key === "object" && key !== null) || typeof key === "function" || typeof key === "symbol")
+    refuse(
+      path,
+      `has a key that is ${key instanceof Date ? "a Date" : `of type ${typeof key}`}, which cannot be stored`,
+    )
+}
+
+function assertKeys(node: object, path: readonly unknown[]): void {
+  if (node instanceof Map) for (const key of node.keys()) assertKey(key, path)
+}
+
 /** Checks what these patches put into `next`, the draft's result. Throws BAD_STATE. */
 export function checkPatches(next: unknown, patches: readonly Patch[], memory: TreeMemory): void {
+  for (const { op, path } of patches) {
+    if (op !== "remove" && path.length > codecDepthMax) refuse(path.slice(0, 8), tooDeep)
+    for (const [i, key] of path.entries()) assertKey(key, path.slice(0, i))
+  }
   // What is neither shared nor deep needs no look; what else there is at its place by now, another patch has put there.
   const doubted = patches.filter(({ op, value }) => op !== "remove" && !isStorablePrimitive(value))
   if (doubted.length === 0) return
@@ -164,7 +190,7 @@ export function checkPatches(next: unknown, patches: readonly Patch[], memory: T
     const path = patch.path.map((p) => (typeof p === "number" ? p : String(p)))
     // Later patches may have moved what this one put at an index: what it put is then looked at by itself.
     if (value !== patch.value) {
-      walkTree(patch.value, path, () => undefined)
+      walkTree(patch.value, path, assertKeys)
       doubtful ||= typeof patch.value === "object" && patch.value !== null
     }
     if (typeof value === "function" || typeof value === "symbol")
@@ -175,7 +201,8 @@ export function checkPatches(next: unknown, patches: readonly Patch[], memory: T
       doubtful = true
       continue
     }
-    walkTree(value, path, (node) => {
+    walkTree(value, path, (node, at) => {
+      assertKeys(node, at)
       doubtful ||= fresh.has(node) || mayBeKnown(node, memory)
       fresh.add(node)
     })

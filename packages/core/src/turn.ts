@@ -14,7 +14,7 @@ import { addressId } from "./address.ts"
 import { AlarmChanges, type AlarmChange, type AlarmWhen, type Alarms, type StoredAlarm } from "./alarms.ts"
 import { assertMayCall, type Chain } from "./chain.ts"
 import { decodeChecked } from "./checked-value.ts"
-import { encodeText } from "./encoded-text.ts"
+import { encodeText, plain } from "./encoded-text.ts"
 import { actorHandles, type ActorCall, type ActorPorts, type AnyActors } from "./handles.ts"
 import type { Limits } from "./limits.ts"
 import { isServer, type Principal } from "./mesh-messages.ts"
@@ -76,7 +76,7 @@ export class Turn {
         "UNKNOWN_ACTION",
         `there is no alarm ${JSON.stringify(alarm.n)}; it was set when there was`,
       )
-    return this.#act(handler, alarm.p === undefined ? [] : [decodeChecked(alarm.p)], context)
+    return this.#act(handler, alarm.p === undefined ? [] : [decodeChecked(plain(alarm.p))], context)
   }
 
   /** Runs `onDeactivate`. */
@@ -259,7 +259,8 @@ export function named(what: unknown): string {
 
 /** Own properties only: nothing of a prototype is ever an action, a query or an event. */
 export function own<T>(table: Readonly<Record<string, T>> | undefined, name: string): T | undefined {
-  return table && Object.hasOwn(table, name) ? table[name] : undefined
+  // A name may be what a caller sent: `["said"]` is a key as well, and no name that could be stored.
+  return table && typeof name === "string" && Object.hasOwn(table, name) ? table[name] : undefined
 }
 
 /**

@@ -1,4 +1,4 @@
-import superjson from "superjson"
+import { SuperJSON } from "superjson"
 
 /**
  * A value on the wire or in a store: `v` is plain JSON; `m`, only where needed, is superjson's description of the types that JSON
@@ -9,6 +9,28 @@ export interface Encoded {
   readonly v: unknown
   readonly m?: unknown
 }
+
+const superjson = new SuperJSON()
+
+/** What superjson makes JSON of that JSON does not carry: numbers in float arrays, and a Date that is none. */
+for (const floats of [Float32Array, Float64Array] as const)
+  superjson.registerCustom<Float32Array | Float64Array, (number | string)[]>(
+    {
+      isApplicable: (value): value is Float32Array | Float64Array =>
+        value instanceof floats && value.some((x) => !isPlainJson(x)),
+      serialize: (value) => Array.from(value, (x) => (isPlainJson(x) ? x : Object.is(x, -0) ? "-0" : String(x))),
+      deserialize: (json) => new floats(json.map(Number)),
+    },
+    floats.name,
+  )
+superjson.registerCustom<Date, null>(
+  {
+    isApplicable: (value): value is Date => value instanceof Date && isNaN(value.getTime()),
+    serialize: () => null,
+    deserialize: () => new Date(NaN),
+  },
+  "Date",
+)
 
 /** The seam: another serializer replaces superjson here and nowhere else. Both directions throw on what they cannot carry. */
 export interface Codec {
@@ -23,16 +45,18 @@ function tooDeep(): RangeError {
   return new RangeError(`a value nests deeper than ${codecDepthMax} levels, or contains itself`)
 }
 
-/** The same bound for what is not plain JSON, before superjson recurses over it. */
-function assertDepth(value: unknown, depth: number): void {
+/** The same bound for what is not plain JSON, before superjson recurses over it. What JSON leaves out would come back as nothing, or not at all. */
+function assertCarried(value: unknown, depth: number): void {
   if (depth > codecDepthMax) throw tooDeep()
+  if (typeof value === "function" || typeof value === "symbol")
+    throw new TypeError(`a ${typeof value} cannot be sent or stored`)
   if (typeof value !== "object" || value === null || ArrayBuffer.isView(value)) return
   if (value instanceof Map) {
     for (const [key, item] of value) {
-      assertDepth(key, depth + 1)
-      assertDepth(item, depth + 1)
+      assertCarried(key, depth + 1)
+      assertCarried(item, depth + 1)
     }
-  } else for (const item of value instanceof Set ? value : Object.values(value)) assertDepth(item, depth + 1)
+  } else for (const item of value instanceof Set ? value : Object.values(value)) assertCarried(item, depth + 1)
 }
 
 /** Whether JSON.parse(JSON.stringify(value)) is the value itself. Throws a RangeError past `codecDepthMax`, cycles included. */
@@ -61,7 +85,7 @@ export function isPlainJson(value: unknown, depth = 0): boolean {
 export const codec: Codec = {
   encode(value) {
     if (isPlainJson(value)) return { v: value }
-    assertDepth(value, 0)
+    assertCarried(value, 0)
     const { json, meta } = superjson.serialize(value)
     return meta?.values === undefined ? { v: json ?? null } : { v: json ?? null, m: { values: meta.values, v: meta.v } }
   },
