@@ -23,7 +23,7 @@ const scenarios: Readonly<Record<string, (folder: string, brief: boolean) => Pro
 }
 
 /** A node that is to answer within milliseconds. */
-const tight = { lateMsMax: 10, overloadMsMin: 20 }
+const tight = { lateMsMax: 10, overloadMsMin: 10 }
 
 const { values } = parseArgs({
   options: {
