@@ -5,7 +5,7 @@ import fc from "fast-check"
 import { actor, setup } from "./actor.ts"
 import { decodeChecked } from "./checked-value.ts"
 import { alone } from "./testing/alone.ts"
-import { refusalOf } from "./turn.ts"
+import { refusalOf } from "./author-errors.ts"
 
 const leaf = fc.oneof(
   fc.constantFrom(null, undefined, true, NaN, Infinity, -Infinity, -0, 0.5),

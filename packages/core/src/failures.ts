@@ -1,4 +1,5 @@
-import { ActorError, SojournError } from "@sojourn/protocol"
+import { SojournError } from "@sojourn/protocol"
+import { told } from "./author-errors.ts"
 import type { Chance, EventSink } from "./ports.ts"
 
 /**
@@ -16,15 +17,11 @@ export class Failures {
 
   /** Of the author's code, or while a stored state was read. */
   masked(actor: string, error: unknown): SojournError {
-    if (error instanceof SojournError) return error
-    if (error instanceof ActorError)
-      return new SojournError("ACTOR_ERROR", error.message, {
-        ref: error.code,
-        ...(error.data === undefined ? {} : { data: error.data }),
-      })
+    const { wire, cause } = told(error)
+    if (wire) return error instanceof SojournError ? error : SojournError.fromWire(wire)
     const ref = this.#chance.id()
-    this.#events({ type: "actor.failed", actor, error, ref })
-    return new SojournError("INTERNAL", `${actor} failed; the server's log has it under ${ref}`, { ref, cause: error })
+    this.#events({ type: "actor.failed", actor, error: cause, ref })
+    return new SojournError("INTERNAL", `${actor} failed; the server's log has it under ${ref}`, { ref, cause })
   }
 
   /** Of a store operation that somebody waits for. */

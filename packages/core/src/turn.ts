@@ -1,13 +1,4 @@
-import {
-  SojournError,
-  jsonDepthMax,
-  nestsDeeper,
-  type ActorError,
-  type CallBody,
-  type Encoded,
-  type Patch,
-  type WireError,
-} from "@sojourn/protocol"
+import { SojournError, type CallBody, type Encoded, type Patch } from "@sojourn/protocol"
 import { create } from "mutative"
 import type { DeactivateReason, ErasedDefinition } from "./actor.ts"
 import { addressId } from "./address.ts"
@@ -261,21 +252,4 @@ export function named(what: unknown): string {
 export function own<T>(table: Readonly<Record<string, T>> | undefined, name: string): T | undefined {
   // A name may be what a caller sent: `["said"]` is a key as well, and no name that could be stored.
   return table && typeof name === "string" && Object.hasOwn(table, name) ? table[name] : undefined
-}
-
-/**
- * An author's refusal as it crosses, stored like any reply: a copy, which shares nothing with the author. Throws where its data is no JSON (a bigint, a
- * cycle) or nests too deeply to be read again: what cannot be stored must not cost the activation, with every call sent again the same.
- */
-export function refusalOf({ message, code, data }: ActorError): WireError {
-  const wire = new SojournError("ACTOR_ERROR", message, { ref: code, data }).toWire()
-  let copy: WireError
-  try {
-    copy = JSON.parse(JSON.stringify(wire)) as WireError
-  } catch (cause) {
-    throw new TypeError(`the data of ActorError ${named(code)} is no JSON`, { cause })
-  }
-  if (nestsDeeper(copy))
-    throw new RangeError(`the data of ActorError ${named(code)} nests deeper than ${jsonDepthMax} levels`)
-  return copy
 }

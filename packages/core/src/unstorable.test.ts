@@ -2,7 +2,7 @@
 import assert from "node:assert/strict"
 import { describe, test } from "node:test"
 import { inspect } from "node:util"
-import { SojournError, codecDepthMax } from "@sojourn/protocol"
+import { ActorError, SojournError, codecDepthMax } from "@sojourn/protocol"
 import { actor, event, setup } from "./actor.ts"
 import type { Store } from "./store.ts"
 import { alone } from "./testing/alone.ts"
@@ -156,4 +156,28 @@ test("a call of server code that is made once more, since its first turn was not
   await one.take({ total: 0 })
   assert.deepEqual(seen, [10, 0, 0])
   assert.deepEqual(await one.query.totals(), [11, 1])
+})
+
+test("an error whose data is no JSON is masked, whoever throws it and wherever: no actor that cannot begin costs its node", async () => {
+  const broken = actor({
+    state: (): { n: number } => {
+      throw new ActorError("NO", "not this one", { n: 1n })
+    },
+    actions: { touch: () => 1 },
+  })
+  const odd = actor({
+    state: () => ({ n: 0 }),
+    actions: {
+      count: (c) => ++c.state.n,
+      refuse() {
+        throw new SojournError("BAD_INPUT", "no", { data: { n: 1n } })
+      },
+    },
+  })
+  const { node, events } = await alone(setup({ actors: { broken, odd } }))
+  await assert.rejects(node.actors.broken.get("k").touch(), { code: "INTERNAL" })
+  assert.equal(events.filter(({ type }) => type === "actor.failed").length, 1)
+  await node.actors.odd.get("k").count()
+  await assert.rejects(node.actors.odd.get("k").refuse(), { code: "INTERNAL" })
+  assert.equal(await node.actors.odd.get("k").count(), 2)
 })
