@@ -21,6 +21,11 @@ import type {
 } from "./types.ts"
 
 /** What all actors of a client share: the connection, the session ids, the hints, the only timer. */
+interface Entry {
+  readonly link: Link
+  readonly handle: ActorHandle<ActorShape>
+}
+
 class Core implements LinkHost, ConnectionOwner {
   readonly limits: ClientLimits
   readonly clock: Clock
@@ -33,7 +38,10 @@ class Core implements LinkHost, ConnectionOwner {
   readonly #options: ClientOptions
   readonly #chance: Chance
   readonly #alarm: Alarm
-  readonly #links = new Map<string, { readonly link: Link; readonly handle: ActorHandle<ActorShape> }>()
+  /** Those that have a place: all that are wanted, and some that were. */
+  readonly #links = new Map<string, Entry>()
+  /** The others, as long as an app holds their handles. */
+  readonly #unplaced = new Map<string, WeakRef<Entry>>()
   readonly #channels = new Map<number, Link>()
   #lastChannel = 0
   /** The last channel of the socket before: it is closed once none of its channels is open. */
@@ -75,7 +83,7 @@ class Core implements LinkHost, ConnectionOwner {
   handle(name: string, key: string): ActorHandle<ActorShape> {
     if (typeof key !== "string" || key === "") throw new TypeError("an actor's key must be a string that is not empty")
     const id = `${name}/${key}`
-    let entry = this.#links.get(id)
+    let entry = this.#links.get(id) ?? this.#unplaced.get(id)?.deref()
     if (!entry) {
       this.#makeRoom()
       const link = new Link(this, name, key)
@@ -84,16 +92,25 @@ class Core implements LinkHost, ConnectionOwner {
         () => this.tickets.get(id),
         () => link.release(),
       )
-      this.#links.set(id, (entry = { link, handle }))
+      link.entry = entry = { link, handle }
+      this.#setAside(entry)
     }
     return entry.handle
   }
 
+  /** An app that has let go of the handle has let go of it all. */
+  #setAside(entry: Entry): void {
+    if (this.#unplaced.size >= this.limits.actorsMax)
+      for (const [id, ref] of this.#unplaced) if (!ref.deref()) this.#unplaced.delete(id)
+    this.#unplaced.set(entry.link.id, new WeakRef(entry))
+  }
+
   #makeRoom(): void {
     if (this.#links.size < this.limits.actorsMax) return
-    for (const [id, { link }] of this.#links)
-      if (!link.wanted && !link.session.busy) {
+    for (const [id, entry] of this.#links)
+      if (!entry.link.wanted) {
         this.#links.delete(id)
+        this.#setAside(entry)
         return
       }
     throw new SojournError(
@@ -147,7 +164,12 @@ class Core implements LinkHost, ConnectionOwner {
     })
   }
 
-  countUse(): number {
+  place(link: Link): number {
+    if (!this.#links.has(link.id)) {
+      this.#makeRoom()
+      this.#links.set(link.id, link.entry as Entry)
+      this.#unplaced.delete(link.id)
+    }
     return ++this.#uses
   }
 
@@ -168,15 +190,24 @@ class Core implements LinkHost, ConnectionOwner {
     this.connection.settled()
   }
 
+  dropSpares(): void {
+    this.#spares = []
+  }
+
   spareSession(): string | undefined {
     return this.#spares.shift()
   }
 
   hint(link: Link): string | undefined {
     const { ticketFor } = this.#options
-    const ticket = this.tickets.get(link.id)
-    const sent = ticketFor ? ticketFor(link.actor, ticket) : ticket
-    return sent !== undefined && sent.length <= ticketCharsMax ? sent : undefined
+    let ticket = this.tickets.get(link.id)
+    try {
+      if (ticketFor) ticket = ticketFor(link.actor, ticket)
+    } catch (cause) {
+      // Told when what is being sent has been: a listener may do anything.
+      queueMicrotask(() => this.emit("error", listenerThrew(cause, { actor: link.actor })))
+    }
+    return typeof ticket === "string" && ticket.length <= ticketCharsMax ? ticket : undefined
   }
 
   keepTicket(link: Link, ticket: string): void {
@@ -282,7 +313,6 @@ class Core implements LinkHost, ConnectionOwner {
     this.refusal = withOutcome(error, "not-executed")
     this.#alarm.cancel()
     for (const { link } of this.#links.values()) link.reject(error)
-    this.emit("error", error)
   }
 
   #serverError(error: SojournError): void {

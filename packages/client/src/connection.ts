@@ -71,6 +71,7 @@ interface Wire {
   socket: SocketPort | undefined
   welcomed: boolean
   pop: string | undefined
+  readonly url: string
   readonly connectBy: number
   /** Monotonic ms of `hello` and of `welcome`. */
   helloAt: number
@@ -236,6 +237,7 @@ export class Connection {
       socket: undefined,
       welcomed: false,
       pop: undefined,
+      url: this.url,
       connectBy: clock.mono() + limits.connectMsMax,
       helloAt: 0,
       welcomedAt: 0,
@@ -257,7 +259,7 @@ export class Connection {
           retry: "later",
         }),
       )
-      this.#lose(wire, 1000, "no token")
+      if (this.#uses(wire)) this.#lose(wire, 1000, "no token")
     }
     try {
       const got = typeof token === "function" ? token() : token
@@ -446,6 +448,10 @@ export class Connection {
     if (wire === this.#next || this.#former) {
       if (wire === this.#next) this.#next = undefined
       else this.#fallBack()
+      if (this.#wire && this.url === wire.url) {
+        this.url = this.#wire.url
+        this.#chosen = false
+      }
       this.#owner.emit("error", error)
       if (!this.#dialing && this.#wire) this.#to("connected")
       return
@@ -455,6 +461,7 @@ export class Connection {
     this.#unwatch = undefined
     this.#owner.failed(error)
     this.#to("failed")
+    this.#owner.emit("error", error)
   }
 
   /** The socket in use is gone: what is there besides takes its place. */

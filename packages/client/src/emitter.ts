@@ -26,7 +26,8 @@ export class Emitter {
   }
 
   emit(name: string, payload: unknown): void {
-    for (const listener of this.#listeners.get(name) ?? []) this.tell(listener, payload)
+    const set = this.#listeners.get(name)
+    if (set) for (const listener of [...set]) if (set.has(listener)) this.tell(listener, payload)
   }
 
   tell(listener: (payload: never) => void, payload: unknown): void {

@@ -47,11 +47,13 @@ export interface LinkHost {
   alarmAt(mono: number): void
   /** Attaches what wants it, soon. */
   wake(): void
-  /** Numbers the uses of links, so that they can be told by age. */
-  countUse(): number
+  /** Gives the link a place, and numbers the uses of links, so that they can be told by age. Throws RATE_LIMITED where there is no place. */
+  place(link: Link): number
   openChannel(link: Link): number
   shutChannel(ch: number): void
   spareSession(): string | undefined
+  /** The spare ones are too old: others are asked for. */
+  dropSpares(): void
   hint(link: Link): string | undefined
   keepTicket(link: Link, ticket: string): void
   retryDelayMs(attempt: number): number
@@ -73,6 +75,8 @@ export class Link {
   pop: string | undefined
   /** Last revision of the chain of outputs. */
   position: number | undefined
+  /** What its client holds of it: lives as long as it. */
+  entry: unknown
 
   /** The channel of the attach on the socket before; 0: none. */
   trail = 0
@@ -114,8 +118,8 @@ export class Link {
 
   /** Marks it as wanted; attaches soon if it is not. */
   use(): void {
+    this.usedAt = this.#host.place(this)
     this.wanted = true
-    this.usedAt = this.#host.countUse()
     if (this.#phase === "idle") this.#host.wake()
   }
 
@@ -160,16 +164,27 @@ export class Link {
       )
     const waiter = Promise.withResolvers<unknown>()
     const deadline = this.#host.clock.mono() + timeoutMs
-    const request: Request = { kind, name, body, n: 0, after: 0, sends: 0, deadline, waiter, release: undefined }
+    const request: Request = {
+      kind,
+      name,
+      body,
+      n: 0,
+      after: 0,
+      sends: 0,
+      since: 0,
+      deadline,
+      waiter,
+      release: undefined,
+    }
     if (signal) {
       const listener = (): void => this.session.giveUp(request, (sent) => aborted(signal, sent && kind === "call"))
       signal.addEventListener("abort", listener, { once: true })
       request.release = () => signal.removeEventListener("abort", listener)
     }
+    this.use()
     if (deadline < this.#deadline) this.#deadline = deadline
     this.#host.alarmAt(deadline)
     this.session.push(request)
-    this.use()
     if (this.#phase !== "idle") this.pump()
     return waiter.promise
   }
@@ -177,7 +192,11 @@ export class Link {
   ready(): Promise<void> {
     const refusal = this.#host.refusal
     if (refusal) return Promise.reject(refusal)
-    this.use()
+    try {
+      this.use()
+    } catch (full) {
+      return Promise.reject(full)
+    }
     if (this.#phase === "attached") return Promise.resolve()
     const waiter = Promise.withResolvers<void>()
     const deadline = this.#host.clock.mono() + this.#host.limits.callMs
@@ -428,6 +447,8 @@ export class Link {
   onDetached(error: SojournError): void {
     const refused = this.#phase === "attaching"
     if (error.code === "SESSION_UNKNOWN") {
+      // It was fresh: those beside it are as old.
+      if (refused) this.#host.dropSpares()
       for (const call of this.session.restart(refused)) settle(call, { error: withOutcome(error, "unknown") })
       // A fresh session is the cure, at once.
       return this.#again(withOutcome(error, "not-executed", "elsewhere"), false)
@@ -567,7 +588,7 @@ export class Link {
   reject(error: SojournError, refused = false, quiet = false): void {
     this.session.rejectAll(quiet, (request, sent) => {
       if (!sent || request.kind === "query") return withOutcome(error, "not-executed")
-      return withOutcome(error, refused && request.sends === 1 ? error.outcome : "unknown")
+      return withOutcome(error, refused && this.session.onlyNow(request) ? error.outcome : "unknown")
     })
     for (const { waiter } of this.#ready.splice(0)) {
       if (quiet) waiter.promise.catch(() => {})

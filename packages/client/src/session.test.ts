@@ -6,7 +6,7 @@ import { Session, type Request } from "./session.ts"
 function request(name: string, kind: Request["kind"] = "call", deadline = 100): Request {
   const waiter = Promise.withResolvers<unknown>()
   waiter.promise.catch(() => {})
-  return { kind, name, body: `"a":"${name}"`, n: 0, after: 0, sends: 0, deadline, waiter, release: undefined }
+  return { kind, name, body: `"a":"${name}"`, n: 0, after: 0, sends: 0, since: 0, deadline, waiter, release: undefined }
 }
 
 function drain(session: Session): string[] {

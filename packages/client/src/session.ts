@@ -20,6 +20,8 @@ export interface Request {
   /** A query's `after`. */
   after: number
   sends: number
+  /** Number of the attach in which it was first sent. */
+  since: number
   /** Monotonic ms. */
   readonly deadline: number
   /** Whoever waits for it. Gone once it is settled or given up. */
@@ -53,6 +55,8 @@ export class Session {
   #next = 1
   /** The next number to send again on this attach. */
   #cursor = 1
+  /** Number of the attach; those of a session before it count on. */
+  #attach = 0
   #queryId = 0
   #queue: Request[] = []
   #queuedChars = 0
@@ -63,6 +67,11 @@ export class Session {
 
   constructor(window: number) {
     this.#window = window
+  }
+
+  /** It was sent in this attach and in none before. Not told by how often it was sent: an attach need not have come to it again. */
+  onlyNow(request: Request): boolean {
+    return request.since === this.#attach
   }
 
   /** The number that the next new call gets. */
@@ -87,6 +96,7 @@ export class Session {
 
   /** A new attach begins: everything unanswered goes again, first and in order. The attach tells the server `acked`. */
   rewind(): void {
+    this.#attach++
     this.#cursor = this.acked + 1
     this.told = this.acked
     this.#again = [...this.#asked.values()]
@@ -125,6 +135,7 @@ export class Session {
     this.#queue.shift()
     this.#queuedChars -= request.body.length
     request.sends++
+    request.since = this.#attach
     return request
   }
 
@@ -190,12 +201,13 @@ export class Session {
     const again: Request[] = []
     for (const call of this.#sent.values()) {
       if (!call.waiter) continue
-      if (!refused || call.sends > 1) lost.push(call)
+      if (!refused || !this.onlyNow(call)) lost.push(call)
       else again.push(call)
     }
     again.push(...this.#asked.values())
     for (const request of again) {
       request.n = 0
+      request.sends = 0
       this.#queuedChars += request.body.length
     }
     this.#queue = [...again, ...this.#queue]
@@ -223,6 +235,7 @@ function blank(n: number): Request {
     n,
     after: 0,
     sends: 0,
+    since: 0,
     deadline: Infinity,
     waiter: undefined,
     release: undefined,

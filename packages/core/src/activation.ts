@@ -250,7 +250,7 @@ export class Activation {
 
   /** A call of an attached session. Seen before: answered, not run. Out of order: the attach ends, the client resumes properly. */
   call(att: Attached, call: CallBody): void {
-    if (!att.open || this.#mailbox.closed) return
+    if (!att.open || att.ending || this.#mailbox.closed) return
     const session = this.#sessions.open(att.sid, att.who.id, att.mintedAt, this.#ports.clock.now())
     this.lastUsed = this.#ports.clock.mono()
     this.#calledAt.set(att.sid, this.lastUsed)
@@ -282,15 +282,18 @@ export class Activation {
         att.end(new SojournError("CALL_ORDER", `call ${call.c} came after call ${Math.max(session.last, att.queued)}`))
         return
       case "too-many":
-        att.end(
-          new SojournError(
-            "CALL_ORDER",
-            `${this.#ports.limits.repliesPerSessionMax} replies are unacknowledged (limits.repliesPerSessionMax)`,
-            {
-              retry: "later",
-            },
-          ),
-        )
+        // After the replies that there are: a client that never heard them would come back with the same calls for ever.
+        att.ending = true
+        this.#outputs.holdRead(att, this.#journal.revision, () => {
+          att.end(
+            new SojournError(
+              "CALL_ORDER",
+              `${this.#ports.limits.repliesPerSessionMax} replies are unacknowledged (limits.repliesPerSessionMax)`,
+              { retry: "later" },
+            ),
+          )
+        })
+        this.#pump()
         return
       case "next":
         if (this.#full(att)) return

@@ -43,6 +43,8 @@ export interface Attached {
   queued: number
   /** False once another attach took the session over, or its client left. */
   open: boolean
+  /** It ends when what it was to be told has left; nothing more is taken from it. */
+  ending: boolean
   out(frame: ServerFrame): void
   /** Ends the attach with an error frame; the client's `retry` rule applies. */
   end(error: SojournError): void
@@ -69,6 +71,7 @@ export class HostAttach implements Attached {
   sent = 0
   ready = false
   queued = 0
+  ending = false
   /** The client has said that it has the replies up to this call, here or at its attach. */
   acked: number
   queue: SessionFrame[] = []

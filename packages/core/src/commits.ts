@@ -90,6 +90,7 @@ export class Commits {
     try {
       if (outcome.failed) throw outcome.error
       const ok = encodeText(outcome.value)
+      this.#outputs.assertFits("the action's reply", ok)
       held = this.#state.take(turn)
       reply = { r, ok }
     } catch (error) {
@@ -109,7 +110,7 @@ export class Commits {
     }
     const bytes = encodeEntry(entry, this.#ports.primitives)
     const alarms = applyAlarmChanges(this.#state.alarms, held.alarms)
-    const refused = this.#refusal(bytes.length, held.next, alarms)
+    const refused = this.#refusal(this.#ownBytes(entry, bytes, call.c), held.next, alarms)
     if (refused) {
       this.#refuse(att, session, call.c, entry, refused)
       return
@@ -142,10 +143,11 @@ export class Commits {
     const replaced: StoredReply = { r: entry.r, err: refused.toWire() }
     session.replies.set(c, replaced)
     const { p: _p, ev: _ev, al: _al, ...rest } = entry
-    this.#journal.append({
-      ...rest,
-      s: [{ ...(entry.s?.[0] ?? this.#sessions.update(session)), y: [[c, replaced]] }],
-    })
+    const s = entry.s?.map((record) => ({
+      ...record,
+      y: record.y.map(([n, reply]): [number, StoredReply] => [n, n === c ? replaced : reply]),
+    }))
+    this.#journal.append({ ...rest, ...(s && { s }) })
     this.#outputs.holdReply(att, c, replaced)
   }
 
@@ -220,6 +222,13 @@ export class Commits {
       this.#gate.holdWrite(r, () => {
         this.#ports.moveTo(to)
       })
+  }
+
+  /** Of the entry, what call `c` has made: replies of calls before it, that changed nothing, ride along. */
+  #ownBytes(entry: Entry, bytes: Uint8Array, c: number): number {
+    if (bytes.length <= this.#ports.limits.outputCharsMax) return bytes.length
+    const s = entry.s?.map((record) => ({ ...record, y: record.y.filter(([n]) => n === c) }))
+    return encodeEntry({ ...entry, ...(s && { s }) }, this.#ports.primitives).length
   }
 
   /** Why a turn whose entry is this large cannot commit. Cheap until the journal could matter; then the next state is measured. */

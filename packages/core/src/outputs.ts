@@ -1,8 +1,10 @@
-import type { ServerFrame } from "@sojourn/protocol"
+import { SojournError, type ServerFrame } from "@sojourn/protocol"
 import type { ErasedDefinition } from "./actor.ts"
 import type { Attached } from "./attach.ts"
+import type { EncodedText } from "./encoded-text.ts"
 import type { OutputGate } from "./gate.ts"
 import type { Output, StoredReply } from "./journal.ts"
+import type { Limits } from "./limits.ts"
 import type { Reader } from "./reader.ts"
 import type { Session, SessionTable } from "./sessions.ts"
 
@@ -16,6 +18,7 @@ import type { Session, SessionTable } from "./sessions.ts"
 export interface OutputPorts {
   /** Every open attach of this actor at this node. */
   attached(): Iterable<Attached>
+  readonly limits: Limits
 }
 
 export class Outputs {
@@ -42,6 +45,16 @@ export class Outputs {
     })
     if (!this.#def.durability) return
     for (const one of this.#ports.attached()) if (entry.ev || one.live) this.#waitsFor(one, number)
+  }
+
+  /** Throws REPLY_TOO_LARGE. */
+  assertFits(what: string, { text }: EncodedText): void {
+    const { outputCharsMax } = this.#ports.limits
+    if (text.length > outputCharsMax)
+      throw new SojournError(
+        "REPLY_TOO_LARGE",
+        `${what} has ${text.length} characters; limits.outputCharsMax is ${outputCharsMax}`,
+      )
   }
 
   holdReply(att: Attached, c: number, reply: StoredReply): void {

@@ -61,7 +61,9 @@ export class Queries {
     }
     const done = (value: unknown): void => {
       try {
-        give({ ok: encodeText(value) })
+        const ok = encodeText(value)
+        this.#outputs.assertFits("the query's answer", ok)
+        give({ ok })
       } catch (error) {
         fail(error)
       }

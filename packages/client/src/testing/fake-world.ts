@@ -308,7 +308,11 @@ export class FakeSocket {
   #query(ch: number, query: QueryBody): void {
     const found = this.#find(ch)
     if (!found) return
-    if (query.after > found.session.last) throw new Error("a query came before the call that it follows")
+    if (query.after > found.session.last) {
+      this.#attaches.delete(ch)
+      found.actor.attaches.delete(found.attach)
+      return this.send({ t: "detached", ch, err: new SojournError("CALL_ORDER").toWire() })
+    }
     this.send({ t: "answer", ch, q: query.q, r: found.actor.r, ok: codec.encode(found.actor.list.length) })
   }
 

@@ -9,7 +9,7 @@ export function bareHost(
   pop: string,
   app: App<unknown>,
   store: Store,
-  more: Partial<Pick<HostOptions, "send" | "linked" | "room" | "clock" | "events">> = {},
+  more: Partial<Pick<HostOptions, "send" | "linked" | "room" | "clock" | "events" | "limits">> = {},
 ): Host {
   let ids = 0
   return new Host({
