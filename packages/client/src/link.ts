@@ -195,7 +195,7 @@ export class Link {
     try {
       this.use()
     } catch (full) {
-      return Promise.reject(full)
+      return Promise.reject(full instanceof Error ? full : new Error(String(full)))
     }
     if (this.#phase === "attached") return Promise.resolve()
     const waiter = Promise.withResolvers<void>()

@@ -1,18 +1,19 @@
 import { SojournError, applyPatches, codec, type Encoded, type Patch } from "@sojourn/protocol"
 import type { ErasedDefinition } from "./actor.ts"
 import { nextAlarm, type AlarmChange, type Alarms, type StoredAlarm } from "./alarms.ts"
-import { encodeText } from "./encoded-text.ts"
+import { encodeText, type EncodedText } from "./encoded-text.ts"
 import type { Entry, Loaded } from "./journal.ts"
 import { climb } from "./migrate.ts"
 import {
+  assertFresh,
   assertLeavesUntouched,
   checkPatches,
   pruneLeaves,
   rememberChanges,
-  rememberFresh,
   rememberTree,
   type TreeMemory,
 } from "./tree.ts"
+import { isThenable } from "./thenable.ts"
 import type { Turn } from "./turn.ts"
 
 /** What a turn that held leaves. */
@@ -27,6 +28,7 @@ export interface Held {
   readonly moveTo: string | undefined
 }
 
+const leavesMaxMin = 1_000
 const nothingMade: ReadonlySet<object> = new Set()
 
 /** What leaves the state as it is. */
@@ -69,15 +71,15 @@ export class ActorState {
   #alarms: Alarms
   /** They have changed since the last write began. */
   #alarmsChanged = false
+  /** Past so many leaves, of which most may be gone from the state, they are looked through. */
+  #leavesMax = leavesMaxMin
 
   /** Nothing stored yet: the author's `state()`. Stored by an older schema: migrated. Throws what those throw, and BAD_STATE. */
   constructor(id: string, def: ErasedDefinition, loaded: Loaded) {
     this.#alarms = loaded.alarms
     if (loaded.fresh) {
-      this.#value = def.state()
-      if (typeof this.#value !== "object" || this.#value === null)
-        throw new SojournError("BAD_STATE", `state() of ${id} must return an object, got ${String(this.#value)}`)
-      this.#tree = rememberFresh(this.#value)
+      this.#value = firstState(id, def)
+      this.#tree = rememberTree(this.#value)
     } else {
       this.#value = climb(id, def, loaded.version, loaded.state)
       this.#tree = loaded.tree && this.#value === loaded.state ? loaded.tree : rememberTree(this.#value)
@@ -102,23 +104,28 @@ export class ActorState {
     assertLeavesUntouched(this.#tree)
     let next = this.#value
     let made = nothingMade
-    let patches: Encoded | undefined
-    if (taken.patches.length > 0) {
-      checkPatches(taken.next, taken.patches, this.#tree)
-      patches = encodeText(taken.patches)
-      // Not the draft's own result: what is in memory is what the journal and every client make of these patches, to the order of keys.
+    let patches: EncodedText | undefined
+    let changes = taken.patches
+    if (changes.length > 0) {
+      checkPatches(taken.next, changes, this.#tree)
+      patches = encodeText(changes)
+      // Not the draft's own result, nor the author's objects: what is in memory is what the journal and every client make of these patches, to
+      // the order of keys, and nobody else has it.
+      if (changes.some(({ value }) => typeof value === "object" && value !== null))
+        changes = codec.decode(patches.toJSON()) as readonly Patch[]
       const copies = new Set<object>()
-      next = applyPatches(this.#value, taken.patches, copies)
+      next = applyPatches(this.#value, changes, copies)
       made = copies
     }
-    const { patches: changes, emitted: events, alarms, moveTo } = taken
+    const { emitted: events, alarms, moveTo } = taken
     return { next, made, changes, patches, events, alarms, moveTo }
   }
 
   /** Only now is what the turn put in part of the state: frozen, and known by its object. */
   become({ next, made, changes }: Held, alarms: Alarms): void {
-    this.#value = next
     if (changes.length > 0) rememberChanges(made, [changes], this.#tree)
+    this.#value = next
+    if (this.#tree.leaves.size > this.#leavesMax) this.pruneLeaves()
     this.setAlarms(alarms)
   }
 
@@ -160,5 +167,19 @@ export class ActorState {
   /** Called where the whole state is walked anyway. */
   pruneLeaves(): void {
     pruneLeaves(this.#value, this.#tree)
+    this.#leavesMax = leavesMaxMin + 2 * this.#tree.leaves.size
   }
+}
+
+/** As what it is stored as. Throws BAD_STATE. */
+function firstState(id: string, def: ErasedDefinition): unknown {
+  const state = def.state()
+  if (isThenable(state)) void Promise.resolve(state).catch(() => undefined)
+  if (typeof state !== "object" || state === null || isThenable(state))
+    throw new SojournError(
+      "BAD_STATE",
+      `state() of ${id} must return an object, got ${isThenable(state) ? "a promise" : String(state)}`,
+    )
+  assertFresh(state)
+  return codec.decode(encodeText(state).toJSON())
 }

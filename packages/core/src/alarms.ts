@@ -104,7 +104,9 @@ export class AlarmChanges {
   set(name: string, when: AlarmWhen, payload: unknown, id: string): void {
     this.#assertName(name, id)
     const { alarmsPerActorMax, alarmPayloadCharsMax } = this.#limits
-    const at = Math.ceil(typeof when === "number" ? when : this.#now + when.afterMs)
+    const at = Math.ceil(
+      typeof when === "number" ? when : typeof when.afterMs === "number" ? this.#now + when.afterMs : NaN,
+    )
     if (!(at >= 0 && at <= timeMax))
       throw new RangeError(
         `an alarm's time must be ms since 1970 or { afterMs }, got ${typeof when === "number" ? when : typeof when}`,

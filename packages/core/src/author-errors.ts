@@ -61,6 +61,7 @@ function crossing(error: SojournError): WireError {
   } catch (cause) {
     throw new TypeError(`the data of an error ${named(error.ref ?? error.code)} is no JSON`, { cause })
   }
+  if (typeof copy.message !== "string") throw new TypeError("the message of an error is no text")
   if (nestsDeeper(copy))
     throw new RangeError(
       `the data of an error ${named(error.ref ?? error.code)} nests deeper than ${jsonDepthMax} levels`,

@@ -65,11 +65,11 @@ export class Caller {
 
   /** `chain`: the turns that wait for this call. It belongs to the call and goes with it, however often that is sent. */
   call(action: string, args: readonly unknown[], chain: Chain = []): Promise<unknown> {
-    return this.#begin("call", action, args, chain)
+    return begun(() => this.#begin("call", action, args, chain))
   }
 
   query(name: string, args: readonly unknown[]): Promise<unknown> {
-    return this.#begin("query", name, args, [])
+    return begun(() => this.#begin("query", name, args, []))
   }
 
   close(): void {
@@ -220,7 +220,24 @@ export class Caller {
   }
 }
 
+/** What an argument cannot be made of is a rejection as well. */
+function begun(begin: () => Promise<unknown>): Promise<unknown> {
+  try {
+    return begin()
+  } catch (cause) {
+    return Promise.reject(cause instanceof Error ? cause : new Error(String(cause)))
+  }
+}
+
 function settle(waiting: Waiting, frame: { ok?: Encoded; err?: Parameters<typeof SojournError.fromWire>[0] }): void {
   if (frame.err) waiting.reject(SojournError.fromWire(frame.err))
-  else waiting.resolve(frame.ok === undefined ? undefined : codec.decode(plain(frame.ok)))
+  else
+    try {
+      waiting.resolve(frame.ok === undefined ? undefined : codec.decode(plain(frame.ok)))
+    } catch (cause) {
+      // It has been executed: of what came back nobody can make anything.
+      waiting.reject(
+        new SojournError("BAD_FRAME", "the reply cannot be decoded", { cause, outcome: "executed", retry: "never" }),
+      )
+    }
 }

@@ -1,5 +1,6 @@
 import { SojournError, capture, codec } from "@sojourn/protocol"
-import { rememberTree } from "./tree.ts"
+import { encodeText } from "./encoded-text.ts"
+import { assertFresh } from "./tree.ts"
 
 /**
  * The migration ladder: stored state of an older schema becomes state of this code's, one version at a time, in order. The result is
@@ -67,9 +68,9 @@ export function climb(actor: string, ladder: Ladder, from: number, state: unknow
       return failed(at, "did not return an object")
   }
   try {
-    rememberTree(next)
+    assertFresh(next as object)
+    return codec.decode(encodeText(next).toJSON())
   } catch (cause) {
     return failed(version - 1, "returned what cannot be stored", cause)
   }
-  return next
 }

@@ -8,6 +8,7 @@ import { isServer } from "./mesh-messages.ts"
 import type { Outputs } from "./outputs.ts"
 import type { Reader } from "./reader.ts"
 import type { Session } from "./sessions.ts"
+import { isThenable } from "./thenable.ts"
 import { own } from "./turn.ts"
 
 export interface QueryParts {
@@ -70,10 +71,12 @@ export class Queries {
     }
     try {
       const result = this.#ask(att, query)
-      if (result instanceof Promise)
-        result.then(done, fail).finally(() => {
-          this.#owner.pump()
-        })
+      if (isThenable(result))
+        void Promise.resolve(result)
+          .then(done, fail)
+          .finally(() => {
+            this.#owner.pump()
+          })
       else done(result)
     } catch (error) {
       fail(error)
@@ -85,13 +88,13 @@ export class Queries {
     const run = own(this.#def.queries, query.n)
     if (!run) throw new SojournError("UNKNOWN_ACTION", `there is no query ${JSON.stringify(query.n)}`)
     const context = this.#reader.context(who)
-    const ask = (allowed: boolean): unknown => {
-      if (!allowed) throw new SojournError("FORBIDDEN", `${who.id} may not ask ${query.n}`)
+    const ask = (allowed: unknown): unknown => {
+      if (allowed !== true) throw new SojournError("FORBIDDEN", `${who.id} may not ask ${query.n}`)
       const args = decodeChecked(query.p)
       if (!Array.isArray(args)) throw new SojournError("BAD_INPUT", "a query's arguments must be an array")
       return run(context, ...(args as unknown[]))
     }
-    const allowed = this.#def.authorize && !isServer(who) ? this.#def.authorize(context, who, query.n) : true
-    return allowed instanceof Promise ? allowed.then(ask) : ask(allowed)
+    const allowed: unknown = this.#def.authorize && !isServer(who) ? this.#def.authorize(context, who, query.n) : true
+    return isThenable(allowed) ? Promise.resolve(allowed).then(ask) : ask(allowed)
   }
 }

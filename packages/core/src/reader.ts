@@ -3,6 +3,7 @@ import type { ActorState } from "./actor-state.ts"
 import { parseAddress } from "./address.ts"
 import type { AuthorErrors } from "./author-errors.ts"
 import { isServer, type Principal } from "./mesh-messages.ts"
+import { isThenable } from "./thenable.ts"
 import type { Chance, Clock } from "./ports.ts"
 
 export interface ReaderPorts {
@@ -66,7 +67,12 @@ export class Reader {
   allowedNow(who: Principal, what: string): boolean {
     if (!this.#def.authorize || isServer(who)) return true
     try {
-      return this.#def.authorize(this.context(who), who, what) === true
+      const allowed: unknown = this.#def.authorize(this.context(who), who, what)
+      if (isThenable(allowed))
+        Promise.resolve(allowed).catch((cause: unknown) => {
+          this.#authorErrors.report("authorize.failed", cause)
+        })
+      return allowed === true
     } catch (cause) {
       this.#authorErrors.report("authorize.failed", cause)
       return false

@@ -23,34 +23,41 @@ function refuse(path: readonly unknown[], what: string): never {
   })
 }
 
-const leafClasses = [
-  Date,
-  RegExp,
-  URL,
-  Int8Array,
-  Uint8Array,
-  Uint8ClampedArray,
-  Int16Array,
-  Uint16Array,
-  Int32Array,
-  Uint32Array,
-]
-const floatClasses = [Float32Array, Float64Array]
+/** Not of what is derived from them: a Buffer would come back as nothing that can be read. */
+const leafPrototypes = new Set<unknown>(
+  [
+    Date,
+    RegExp,
+    URL,
+    Int8Array,
+    Uint8Array,
+    Uint8ClampedArray,
+    Int16Array,
+    Uint16Array,
+    Int32Array,
+    Uint32Array,
+    Float32Array,
+    Float64Array,
+  ].map(({ prototype }) => prototype),
+)
 
 export function isOpaqueLeaf(value: object): boolean {
-  const proto: unknown = Object.getPrototypeOf(value)
-  if (proto === Object.prototype || proto === Array.prototype) return false
-  return leafClasses.some((c) => value instanceof c) || floatClasses.some((c) => value instanceof c)
+  return leafPrototypes.has(Object.getPrototypeOf(value))
 }
 
-/** Walks what is below `value`. Every object is passed to `visit` once; seeing one twice is a shared reference. */
-export function walkTree(value: unknown, path: Step[], visit: (node: object, path: readonly Step[]) => void): void {
+/** Walks what is below `value`. Every object is passed to `visit` once; seeing one twice is a shared reference. `visit` answers false: not below this one. */
+export function walkTree(
+  value: unknown,
+  path: Step[],
+  visit: (node: object, path: readonly Step[]) => false | undefined,
+): void {
   if (path.length > codecDepthMax) refuse(path.slice(0, 8), tooDeep)
   if (typeof value === "function" || typeof value === "symbol")
     refuse(path, `is a ${typeof value}, which cannot be stored`)
   if (typeof value !== "object" || value === null) return
-  visit(value, path)
-  if (isOpaqueLeaf(value)) return
+  // `x.__proto__` of a draft hands over what all objects share, which would be frozen with the state.
+  if (Object.hasOwn(value, "constructor")) refuse(path, "has a key named constructor")
+  if (visit(value, path) === false || isOpaqueLeaf(value)) return
   const below = (key: Step, part: unknown): void => {
     path.push(key)
     walkTree(part, path, visit)
@@ -111,10 +118,16 @@ function fingerprint(leaf: object): string {
   return `${bytes.byteLength}:${h >>> 0}`
 }
 
-/** Of a state that nobody has stored yet: its keys are looked at as well. */
-export function rememberFresh(state: unknown): TreeMemory {
-  walkTree(state, [], assertKeys)
-  return rememberTree(state)
+/** Of a state that nobody has stored yet. Throws BAD_STATE. */
+export function assertFresh(state: object): void {
+  if (isOpaqueLeaf(state))
+    refuse([], `is a ${state.constructor.name}: it must be an object with parts, an array, a Map or a Set`)
+  const seen = new Set<object>()
+  walkTree(state, [], (node, path) => {
+    if (seen.has(node)) refuse(path, shared)
+    seen.add(node)
+    return assertKeys(node, path)
+  })
 }
 
 export function rememberTree(state: unknown): TreeMemory {
@@ -124,16 +137,28 @@ export function rememberTree(state: unknown): TreeMemory {
     if (seen.has(node)) refuse(path, shared)
     seen.add(node)
     remember(node, memory)
+    return undefined
   })
   return memory
 }
 
-/** Plain objects and arrays of the state are frozen: a query, or a reference kept by the author, cannot change them unseen. */
+/** Plain objects and arrays of the state are frozen, Maps and Sets closed: a query, or a reference kept by the author, cannot change them unseen. */
 function remember(node: object, memory: TreeMemory): void {
   if (isOpaqueLeaf(node)) memory.leaves.set(node, fingerprint(node))
-  else if (node instanceof Map || node instanceof Set) memory.collections.add(node)
-  else Object.freeze(node)
+  else if (node instanceof Map || node instanceof Set) {
+    memory.collections.add(node)
+    Object.defineProperties(node, node instanceof Map ? closedMap : closedSet)
+  } else Object.freeze(node)
 }
+
+/** A Map cannot be frozen. Whatever copies it (`new Map`) has one that is open. */
+const closed: PropertyDescriptor = {
+  value() {
+    throw new TypeError("what is in the committed state cannot be changed: change the draft, `c.state` of an action")
+  },
+}
+const closedMap: PropertyDescriptorMap = { set: closed, delete: closed, clear: closed }
+const closedSet: PropertyDescriptorMap = { add: closed, delete: closed, clear: closed }
 
 /**
  * Whether the node may be one of the committed state: it was remembered, or its author froze it. To keep every object of the state in a WeakSet
@@ -169,7 +194,7 @@ function assertKey(key: unknown, path: readonly unknown[]): void {
     )
 }
 
-function assertKeys(node: object, path: readonly unknown[]): void {
+function assertKeys(node: object, path: readonly unknown[]): undefined {
   if (node instanceof Map) for (const key of node.keys()) assertKey(key, path)
 }
 
@@ -190,7 +215,13 @@ export function checkPatches(next: unknown, patches: readonly Patch[], memory: T
     const path = patch.path.map((p) => (typeof p === "number" ? p : String(p)))
     // Later patches may have moved what this one put at an index: what it put is then looked at by itself.
     if (value !== patch.value) {
-      walkTree(patch.value, path, assertKeys)
+      const seen = new Set<object>()
+      walkTree(patch.value, path, (node, at) => {
+        // It is not in the state any more: whether it was in it twice is nobody's concern.
+        if (seen.has(node)) return false
+        seen.add(node)
+        return assertKeys(node, at)
+      })
       doubtful ||= typeof patch.value === "object" && patch.value !== null
     }
     if (typeof value === "function" || typeof value === "symbol")
@@ -203,8 +234,10 @@ export function checkPatches(next: unknown, patches: readonly Patch[], memory: T
     }
     walkTree(value, path, (node, at) => {
       assertKeys(node, at)
-      doubtful ||= fresh.has(node) || mayBeKnown(node, memory)
+      const again = fresh.has(node)
+      doubtful ||= again || mayBeKnown(node, memory)
       fresh.add(node)
+      return again ? false : undefined
     })
   }
   if (!doubtful) return
@@ -213,6 +246,7 @@ export function checkPatches(next: unknown, patches: readonly Patch[], memory: T
   walkTree(next, [], (node, path) => {
     if (seen.has(node)) refuse(path, shared)
     seen.add(node)
+    return undefined
   })
 }
 
@@ -224,6 +258,7 @@ export function rememberChanges(made: Iterable<object>, changes: Iterable<readon
       if (op !== "remove" && !isStorablePrimitive(value))
         walkTree(value, [], (node) => {
           remember(node, memory)
+          return undefined
         })
 }
 
@@ -231,6 +266,9 @@ export function rememberChanges(made: Iterable<object>, changes: Iterable<readon
 export function pruneLeaves(state: unknown, memory: TreeMemory): void {
   if (memory.leaves.size === 0) return
   const present = new Set<object>()
-  walkTree(state, [], (node) => present.add(node))
+  walkTree(state, [], (node) => {
+    present.add(node)
+    return undefined
+  })
   for (const leaf of memory.leaves.keys()) if (!present.has(leaf)) memory.leaves.delete(leaf)
 }

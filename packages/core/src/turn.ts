@@ -10,6 +10,7 @@ import { actorHandles, type ActorCall, type ActorPorts, type AnyActors } from ".
 import type { Limits } from "./limits.ts"
 import { isServer, type Principal } from "./mesh-messages.ts"
 import type { ReadScope } from "./reader.ts"
+import { isThenable } from "./thenable.ts"
 
 /**
  * The author's part of one exclusive turn: authorize, validate, run the action on a draft. Nothing outside sees any of it until the
@@ -85,12 +86,12 @@ export class Turn {
     if (call.skip) throw new SojournError("CALL_SKIPPED")
     if (call.chain) this.#chain = [...call.chain, ...this.#chain]
     const { authorize } = this.#def
-    const allowed = authorize && !isServer(who) ? authorize(context, who, call.a) : true
-    const admit = (yes: boolean): unknown => {
-      if (!yes) throw new SojournError("FORBIDDEN", `${who.id} may not call ${call.a}`)
+    const allowed: unknown = authorize && !isServer(who) ? authorize(context, who, call.a) : true
+    const admit = (yes: unknown): unknown => {
+      if (yes !== true) throw new SojournError("FORBIDDEN", `${who.id} may not call ${call.a}`)
       return this.#validate(call, context)
     }
-    return allowed instanceof Promise ? allowed.then(admit) : admit(allowed)
+    return isThenable(allowed) ? Promise.resolve(allowed).then(admit) : admit(allowed)
   }
 
   /** The state after the turn, the patches that lead there, the events it emitted, where it wants to go, its alarms. Called once, at the end of a turn that held. */
@@ -103,6 +104,15 @@ export class Turn {
   } {
     const [next, patches] = this.#finalize?.() ?? [this.#state, []]
     return { next, patches, emitted: this.#emitted, moveTo: this.#moveTo, alarms: this.#alarms.take() }
+  }
+
+  /** It threw: its draft, which the author's code may still hold, is good for nothing any more. */
+  discard(): void {
+    try {
+      this.#finalize?.()
+    } catch {
+      // Nor is what came of it.
+    }
   }
 
   abort(reason: unknown): void {
@@ -126,10 +136,12 @@ export class Turn {
         const said = result.issues.map(({ message }) => message).join("; ")
         throw new SojournError("BAD_INPUT", said.slice(0, 500))
       }
-      return this.#act(action, result.value as unknown[], context)
+      if (!Array.isArray(result.value))
+        throw new TypeError(`the schema of ${call.a} must return an array: an action's input is its list of arguments`)
+      return this.#act(action, result.value, context)
     }
     const result = schema["~standard"].validate(args)
-    return result instanceof Promise ? result.then(take) : take(result)
+    return isThenable(result) ? Promise.resolve(result).then(take) : take(result)
   }
 
   /**
@@ -148,7 +160,7 @@ export class Turn {
     this.#finalize = done
     const context = new ActionScope(draft, reader, {
       signal: () => this.#abortable().signal,
-      actors: () => (this.#actors ??= actorHandles(this.#others, (call) => this.#call(call))),
+      actors: () => (this.#actors ??= actorHandles(this.#others, (call) => heard(this.#call(call)))),
       broadcast: (name, payload) => {
         if (this.#over) throw new TypeError("broadcast after its turn has ended")
         if (!own(this.#def.events, name)) throw new TypeError(`there is no event ${named(name)}`)
@@ -175,13 +187,15 @@ export class Turn {
       },
     })
     let result: unknown
+    let waits = false
     try {
       result = action(context, ...args)
+      waits = isThenable(result)
     } finally {
-      this.#over ||= !(result instanceof Promise)
+      this.#over ||= !waits
     }
-    if (!(result instanceof Promise)) return result
-    return result.finally(() => {
+    if (!waits) return result
+    return Promise.resolve(result).finally(() => {
       this.#over = true
     })
   }
@@ -232,6 +246,8 @@ class ActionScope {
     this.waitUntil = tools.waitUntil
     this.alarms = { set: tools.set, cancel: tools.cancel }
     this.#tools = tools
+    // `c.state = …` would be accepted and do nothing.
+    Object.freeze(this)
   }
 
   get signal(): AbortSignal {
@@ -241,6 +257,12 @@ class ActionScope {
   get actors(): AnyActors {
     return this.#tools.actors()
   }
+}
+
+/** Nobody need wait for it: a rejection that nobody hears would end the process. Whoever waits for it gets it all the same. */
+function heard<T>(promise: Promise<T>): Promise<T> {
+  promise.catch(() => undefined)
+  return promise
 }
 
 /** What an action passed on from its caller may be anything: a bigint has no JSON, an object with a `toString` of its own no text. */

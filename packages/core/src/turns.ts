@@ -227,7 +227,13 @@ export class Turns {
   #finish(turn: Turn, ended: (outcome: Outcome) => void, outcome: Outcome): void {
     if (this.#stopped || this.#running !== turn) return
     this.#running = undefined
-    ended(outcome)
+    try {
+      if (outcome.failed) turn.discard()
+      ended(outcome)
+    } catch (cause) {
+      // Nobody knows what of it is in memory.
+      this.#owner.drop(cause instanceof SojournError ? cause : new SojournError("INVARIANT", undefined, { cause }))
+    }
   }
 
   #await(

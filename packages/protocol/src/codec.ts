@@ -45,12 +45,31 @@ function tooDeep(): RangeError {
   return new RangeError(`a value nests deeper than ${codecDepthMax} levels, or contains itself`)
 }
 
+const typedArrays = new Set<unknown>(
+  [
+    Int8Array,
+    Uint8Array,
+    Uint8ClampedArray,
+    Int16Array,
+    Uint16Array,
+    Int32Array,
+    Uint32Array,
+    Float32Array,
+    Float64Array,
+  ].map(({ prototype }) => prototype),
+)
+
 /** The same bound for what is not plain JSON, before superjson recurses over it. What JSON leaves out would come back as nothing, or not at all. */
 function assertCarried(value: unknown, depth: number): void {
   if (depth > codecDepthMax) throw tooDeep()
   if (typeof value === "function" || typeof value === "symbol")
     throw new TypeError(`a ${typeof value} cannot be sent or stored`)
-  if (typeof value !== "object" || value === null || ArrayBuffer.isView(value)) return
+  if (typeof value !== "object" || value === null) return
+  if (value instanceof ArrayBuffer || ArrayBuffer.isView(value)) {
+    // A Buffer and its like say that they are of a type that nobody can read.
+    if (typedArrays.has(Object.getPrototypeOf(value))) return
+    throw new TypeError(`a value of class ${value.constructor.name} cannot be sent or stored; make it a Uint8Array`)
+  }
   if (value instanceof Map) {
     for (const [key, item] of value) {
       assertCarried(key, depth + 1)

@@ -1,0 +1,259 @@
+// What an author's code may do without harm to its actor's state, to others, or to the process: found by a review that set out to break it.
+import assert from "node:assert/strict"
+import { describe, test } from "node:test"
+import type { ServerFrame } from "@sojourn/protocol"
+import { actor, event, setup } from "./actor.ts"
+import { memoryDisk, memoryStore } from "./memory-store.ts"
+import { alone } from "./testing/alone.ts"
+import { bareHost } from "./testing/bare-host.ts"
+
+interface Box {
+  x: unknown
+  map: Map<string, number>
+  set: Set<number>
+  node: { n: number }
+}
+
+const settled = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, 20))
+
+void describe("what an author puts into the state", () => {
+  const kept: { map?: Map<string, number>; draft?: { n: number } } = {}
+  const box = actor({
+    state: (): Box => ({ x: undefined, map: new Map(), set: new Set(), node: { n: 1 } }),
+    actions: {
+      count: (c) => [...c.state.map.keys()].length,
+      buffer(c) {
+        c.state.x = Buffer.from("abc")
+      },
+      sends: (_c, what: string) =>
+        what === "Buffer" ? Buffer.from("abc") : what === "ArrayBuffer" ? new ArrayBuffer(4) : new Float16Array(2),
+      pick(c, from: "map" | "node", key: string) {
+        c.state.x = (c.state[from] as unknown as Record<string, unknown>)[key]
+      },
+      groups(c) {
+        const sets = Object.assign(Object.create(null) as object, { t: new Set(["a"]) })
+        c.state.x = { ...Object.groupBy([1, 2, 3], (n) => (n % 2 ? "odd" : "even")), sets }
+      },
+      change(c) {
+        const x = c.state.x as { odd: number[]; sets: { t: Set<string> } }
+        x.odd.push(5)
+        x.sets.t.add("b")
+        return [x.odd.length, x.sets.t.size]
+      },
+      gives(c) {
+        kept.map = new Map([["a", 1]])
+        c.state.x = kept.map
+      },
+      fails(c) {
+        kept.draft = c.state.node
+        kept.draft.n++
+        throw new Error("rolled back")
+      },
+      stale(c) {
+        c.state.x = { z: [kept.draft] }
+      },
+      shares(c, levels: number) {
+        let a: object = {}
+        for (let i = 0; i < levels; i++) a = { l: a, r: a }
+        c.state.x = a
+      },
+      replaces(c) {
+        ;(c as { state: unknown }).state = { x: 1 }
+      },
+    },
+    queries: {
+      x: (c) => c.state.x,
+      spoilMap: (c) => c.state.map.set("cache", 1).size,
+      spoilSet: (c) => c.state.set.add(1).size,
+    },
+  })
+  const start = () => alone(setup({ actors: { box } }))
+
+  test("is no Buffer, whose type nobody can read again, nor is what it sends", async () => {
+    const { node, again } = await start()
+    const one = node.actors.box.get("k")
+    await assert.rejects(one.buffer(), { code: "BAD_STATE" })
+    for (const what of ["Buffer", "ArrayBuffer", "Float16Array"])
+      await assert.rejects(one.sends(what), { code: "INTERNAL" })
+    assert.equal(await (await again()).actors.box.get("k").count(), 0)
+  })
+
+  test("is nothing that all objects share", async () => {
+    const { node } = await start()
+    for (const from of ["map", "node"] as const)
+      await assert.rejects(node.actors.box.get("k").pick(from, "__proto__"), { code: /BAD_STATE|INTERNAL/ })
+    for (const { prototype } of [Object, Map, Array]) assert.ok(!Object.isFrozen(prototype))
+  })
+
+  test("without a prototype can be changed, before a restart as after it", async () => {
+    const { node, again } = await start()
+    await node.actors.box.get("k").groups()
+    assert.deepEqual(await node.actors.box.get("k").change(), [3, 2])
+    assert.deepEqual(await (await again()).actors.box.get("k").change(), [4, 2])
+  })
+
+  test("stays as it is, whatever a query or its author does to Maps and Sets of it", async () => {
+    const { node } = await start()
+    const one = node.actors.box.get("k")
+    await one.gives()
+    kept.map?.set("later", 1)
+    assert.deepEqual(await one.query.x(), new Map([["a", 1]]))
+    await assert.rejects(one.query.spoilMap(), { code: "INTERNAL" })
+    await assert.rejects(one.query.spoilSet(), { code: "INTERNAL" })
+    assert.equal(await one.count(), 0)
+  })
+
+  test("is no draft of a turn that failed", async () => {
+    const { node } = await start()
+    const one = node.actors.box.get("k")
+    await assert.rejects(one.fails(), { code: "INTERNAL" })
+    await assert.rejects(one.stale(), { code: "INTERNAL" })
+    assert.equal(await one.query.x(), undefined)
+  })
+
+  test("is looked at once, however often it stands in it", async () => {
+    const { node } = await start()
+    await assert.rejects(node.actors.box.get("k").shares(60), { code: "BAD_STATE" })
+  })
+
+  test("goes into the draft: to replace that is refused, not forgotten", async () => {
+    const { node } = await start()
+    await assert.rejects(node.actors.box.get("k").replaces(), { code: "INTERNAL" })
+  })
+
+  test("at first, or by a migration, is held to the same", async () => {
+    const later = { version: 2, migrate: { 1: () => ({ m: new Map([[{ k: 1 }, 1]]) }) } }
+    const v1 = actor({ state: () => ({ m: new Map<unknown, number>() }), actions: { touch: (c) => c.state.m.size } })
+    const v2 = actor({
+      ...later,
+      state: () => ({ m: new Map<unknown, number>() }),
+      actions: { touch: (c) => c.state.m.size },
+    })
+    const { node, again } = await alone(setup({ actors: { a: v1 } }))
+    await node.actors.a.get("k").touch()
+    await assert.rejects((await again(setup({ actors: { a: v2 } }))).actors.a.get("k").touch(), {
+      code: "MIGRATION_FAILED",
+    })
+    const states = [() => new Date(0), () => Promise.reject(new Error("db"))] as unknown as (() => object)[]
+    for (const state of states) {
+      const odd = await alone(setup({ actors: { a: actor({ state, actions: { touch: () => 1 } }) } }))
+      await assert.rejects(odd.node.actors.a.get("k").touch(), { code: "BAD_STATE" })
+    }
+    await settled()
+  })
+})
+
+void describe("an author's code", () => {
+  /** What a client is told that attaches and calls `add` once. */
+  async function told(authorize: (what: string) => unknown): Promise<{ frames: ServerFrame[]; events: string[] }> {
+    const note = actor({
+      state: () => ({ n: 0 }),
+      events: { said: event<number>() },
+      actions: {
+        add(c) {
+          c.broadcast("said", ++c.state.n)
+          return c.state.n
+        },
+      },
+      authorize: (_c, _who, what) => authorize(what) as boolean,
+    })
+    const frames: ServerFrame[] = []
+    const events: string[] = []
+    const host = bareHost("bos", setup({ actors: { note } }), memoryStore({ disk: memoryDisk("d") }), {
+      events: ({ type }) => events.push(type),
+    })
+    host.attach({
+      actor: "note/k",
+      who: { id: "ann" },
+      mintedAt: 1_700_000_000_000,
+      body: { ch: 1, actor: ["note", "k"], sid: "s", acked: 0, live: false, calls: [{ c: 1, a: "add", p: { v: [] } }] },
+      ticket: undefined,
+      hint: undefined,
+      stay: false,
+      localOnly: false,
+      out: (frame) => frames.push(frame),
+      ended: () => undefined,
+    })
+    await settled()
+    return { frames, events }
+  }
+  const replyOf = ({ frames }: { frames: ServerFrame[] }): unknown =>
+    frames.flatMap((frame) => (frame.t === "reply" ? [frame.err?.code ?? frame.ok?.v] : []))[0]
+
+  test("allows what it says true of, also by a promise of another library, and nothing else", async () => {
+    const later = (value: boolean) => () => ({
+      then(resolve: (value: boolean) => void) {
+        resolve(value)
+      },
+    })
+    assert.equal(replyOf(await told(later(true))), 1)
+    for (const authorize of [later(false), () => 1, () => "yes", () => ({})])
+      assert.equal(replyOf(await told(authorize)), "FORBIDDEN")
+  })
+
+  test("that is asked where nobody can wait, and rejects, denies; and the log says so", async () => {
+    const answer = await told((what) => (what === "said" ? Promise.reject(new Error("down")) : true))
+    assert.equal(replyOf(answer), 1)
+    assert.deepEqual(
+      answer.frames.filter(({ t }) => t === "out"),
+      [],
+    )
+    assert.ok(answer.events.includes("authorize.failed"))
+  })
+
+  test("that throws a proxy which has been revoked, or calls another actor and does not wait, harms nobody", async () => {
+    const other = actor({
+      state: () => ({}),
+      actions: {
+        no() {
+          throw new Error("no")
+        },
+      },
+    })
+    const odd = actor({
+      state: () => ({ n: 0 }),
+      actions: {
+        count: (c) => ++c.state.n,
+        async throws() {
+          await Promise.resolve()
+          const { proxy, revoke } = Proxy.revocable({}, {})
+          revoke()
+          throw proxy as Error
+        },
+        floats(c) {
+          void c.actors["other"]?.get("k")["no"]?.()
+          return c.state.n
+        },
+      },
+    })
+    const { node } = await alone(setup({ actors: { odd, other } }))
+    const one = node.actors.odd.get("k")
+    await one.count()
+    await assert.rejects(one.throws(), { code: "INTERNAL" })
+    assert.equal(await one.floats(), 1)
+    await settled()
+    assert.equal(await one.count(), 2)
+  })
+
+  test("gives its alarms a time, and its actions a list", async () => {
+    const schema = {
+      "~standard": { version: 1 as const, vendor: "test", validate: () => ({ value: "abc" as unknown as [string] }) },
+    }
+    const odd = actor({
+      state: () => ({ n: 0 }),
+      alarms: { ring: () => undefined },
+      actions: {
+        set(c, afterMs: string) {
+          c.alarms.set("ring", { afterMs: afterMs as unknown as number })
+        },
+        take: (_c, text: string) => text,
+      },
+      input: { take: schema },
+    })
+    const { node } = await alone(setup({ actors: { odd } }))
+    const one = node.actors.odd.get("k")
+    await assert.rejects(one.set("5"), { code: "INTERNAL" })
+    await assert.rejects(one.take("x"), { code: "INTERNAL" })
+    await assert.rejects(one.take((() => 1) as unknown as string), TypeError)
+  })
+})
