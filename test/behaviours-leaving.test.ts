@@ -291,9 +291,10 @@ behaviour(
     const alice = await world.session("alice", bos)
     await alice.attach(lodgerOf(key), { live: true })
     await say(alice, 1, "add", "a")
-    const leaf = new Date(7)
-    world.probe.leaf = leaf
+    world.probe.leaf = new Date(7)
     await say(alice, 2, "plant")
+    await world.client("carol", bos).lodger.get(key).query.held()
+    const leaf = world.probe.leaf as Date
     leaf.toISOString = () => {
       throw new Error("this cannot be written down")
     }

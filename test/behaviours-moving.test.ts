@@ -222,13 +222,15 @@ behaviour(
     const actor = `ledger/${key}`
     const alice = world.client("alice", bos).ledger.get(key)
     await alice.add("a")
-    const leaf = new Date(7)
-    world.probe.leaf = leaf
+    world.probe.leaf = new Date(7)
     await alice.plant()
+    await alice.query.held()
+    const leaf = world.probe.leaf as Date
     const unwritable = new Error("this cannot be written down")
-    leaf.toISOString = () => {
+    const toISOString = (): never => {
       throw unwritable
     }
+    Object.defineProperty(leaf, "toISOString", { value: toISOString, configurable: true })
     const bob = await world.session("bob", fra)
     bob.sendAttach(ledgerOf(key))
     const { err } = await bob.detached()

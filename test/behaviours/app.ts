@@ -22,7 +22,7 @@ export interface Probe {
   onDeactivate?: ((c: Ending, reason: DeactivateReason) => unknown) | undefined
   /** What the actions of a `lodger` leave to `waitUntil`. */
   work?: ((id: string, actors: AnyActors) => Promise<unknown>) | undefined
-  /** What `plant` puts into the state: an object that a test still holds. */
+  /** What `plant` puts into the state, and then, by `held`, what the state has of it: an object that a test gets hold of. */
   leaf?: unknown
   /** Throws where a step of a migration, or the choice of a residency, is to fail. */
   onStep?: ((what: string) => void) | undefined
@@ -141,6 +141,9 @@ export function makeApp(probe: Probe = newProbe(), schema = 1) {
           .update((c.state.blob as string[]).join(""))
           .digest("hex"),
       whole: (c) => c.state,
+      held(c) {
+        probe.leaf = c.state.blob
+      },
     },
   })
   /** Only the principal whose name its key begins with may use it. */

@@ -61,7 +61,14 @@ export function leaving(probe: Probe) {
           throw new ActorError("no", "rolled back")
         },
       },
-      queries: { ids: (c) => c.state.ids, ends: (c) => c.state.ends, since: (c) => c.state.since },
+      queries: {
+        ids: (c) => c.state.ids,
+        ends: (c) => c.state.ends,
+        since: (c) => c.state.since,
+        held(c) {
+          probe.leaf = c.state.since
+        },
+      },
     }),
   }
 }

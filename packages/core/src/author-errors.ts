@@ -55,16 +55,14 @@ export function refusalOf({ message, code, data }: ActorError): WireError {
  * to be read again: what cannot be stored must not cost the activation, with every call sent again the same.
  */
 function crossing(error: SojournError): WireError {
+  const what = error.code === "ACTOR_ERROR" ? `ActorError ${named(error.ref)}` : `SojournError ${error.code}`
   let copy: WireError
   try {
     copy = JSON.parse(JSON.stringify(error.toWire())) as WireError
   } catch (cause) {
-    throw new TypeError(`the data of an error ${named(error.ref ?? error.code)} is no JSON`, { cause })
+    throw new TypeError(`the data of ${what} is no JSON`, { cause })
   }
-  if (typeof copy.message !== "string") throw new TypeError("the message of an error is no text")
-  if (nestsDeeper(copy))
-    throw new RangeError(
-      `the data of an error ${named(error.ref ?? error.code)} nests deeper than ${jsonDepthMax} levels`,
-    )
+  if (typeof copy.message !== "string") throw new TypeError(`the message of ${what} is no text`)
+  if (nestsDeeper(copy)) throw new RangeError(`the data of ${what} nests deeper than ${jsonDepthMax} levels`)
   return copy
 }
