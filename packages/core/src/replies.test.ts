@@ -24,7 +24,8 @@ const app = setup({
   },
 })
 
-const turn = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, 5))
+/** A turn of the event loop: the store is memory, and the host waits for nothing else. */
+const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve))
 const call = (c: number, a: string, ...args: unknown[]): CallBody => ({ c, a, p: { v: args } })
 
 function fixture(limits: Partial<Limits>) {

@@ -1,4 +1,4 @@
-import { SojournError, codecDepthMax, type Patch } from "@sojourn/protocol"
+import { SojournError, codecDepthMax, typedArrays, type Patch } from "@sojourn/protocol"
 
 /**
  * State is a tree of values that the codec carries. A shared reference or a cycle would come back from storage as copies, so the actor
@@ -24,22 +24,7 @@ function refuse(path: readonly unknown[], what: string): never {
 }
 
 /** Not of what is derived from them: a Buffer would come back as nothing that can be read. */
-const leafPrototypes = new Set<unknown>(
-  [
-    Date,
-    RegExp,
-    URL,
-    Int8Array,
-    Uint8Array,
-    Uint8ClampedArray,
-    Int16Array,
-    Uint16Array,
-    Int32Array,
-    Uint32Array,
-    Float32Array,
-    Float64Array,
-  ].map(({ prototype }) => prototype),
-)
+const leafPrototypes = new Set<unknown>([Date.prototype, RegExp.prototype, URL.prototype, ...typedArrays])
 
 export function isOpaqueLeaf(value: object): boolean {
   return leafPrototypes.has(Object.getPrototypeOf(value))

@@ -45,7 +45,8 @@ function tooDeep(): RangeError {
   return new RangeError(`a value nests deeper than ${codecDepthMax} levels, or contains itself`)
 }
 
-const typedArrays = new Set<unknown>(
+/** Those of the classes of bytes and numbers that are carried; not what is derived from them. */
+export const typedArrays: ReadonlySet<unknown> = new Set<unknown>(
   [
     Int8Array,
     Uint8Array,
@@ -68,7 +69,7 @@ function assertCarried(value: unknown, depth: number): void {
   if (value instanceof ArrayBuffer || ArrayBuffer.isView(value)) {
     // A Buffer and its like say that they are of a type that nobody can read.
     if (typedArrays.has(Object.getPrototypeOf(value))) return
-    throw new TypeError(`a value of class ${value.constructor.name} cannot be sent or stored; make it a Uint8Array`)
+    throw new TypeError(`a ${value.constructor.name} cannot be sent or stored; make it a Uint8Array`)
   }
   if (value instanceof Map) {
     for (const [key, item] of value) {

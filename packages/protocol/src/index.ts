@@ -6,7 +6,7 @@ export { CLOSE_CODES, closeCodeOf, reconnects } from "./close-codes.ts"
 export type { CloseName } from "./close-codes.ts"
 
 // Values: the codec seam and patches.
-export { capture, codec, codecDepthMax, copied, isPlainJson } from "./codec.ts"
+export { capture, codec, codecDepthMax, typedArrays, copied, isPlainJson } from "./codec.ts"
 export type { Codec, Encoded } from "./codec.ts"
 export { applyChanges, applyPatches } from "./patches.ts"
 export type { Patch } from "./patches.ts"
