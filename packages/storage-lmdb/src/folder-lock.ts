@@ -1,5 +1,5 @@
 import { SojournError } from "@sojourn/core"
-import { closeSync, existsSync, openSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs"
+import { closeSync, openSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs"
 import { connect, createServer, type Server } from "node:net"
 import { join, relative } from "node:path"
 
@@ -35,14 +35,16 @@ export async function lockFolder(folder: string): Promise<FolderLock> {
     for (const number of sockets.numbers()) if (await alive(sockets.path(number))) throw inUse(folder)
     const mine = Math.max(0, ...sockets.numbers()) + 1
     const server = await listen(folder, sockets.path(mine))
-    const others = sockets.numbers().filter((number) => number !== mine)
-    const lost = others.length === sockets.numbers().length || others.some((number) => number > mine)
-    if (lost || (await anyAlive(sockets, others))) {
+    try {
+      const others = sockets.numbers().filter((number) => number !== mine)
+      const lost = others.length === sockets.numbers().length || others.some((number) => number > mine)
+      if (lost || (await anyAlive(sockets, others))) throw inUse(folder)
+      for (const number of others) rmSync(join(folder, `lock.${number}.sock`), { force: true })
+    } catch (error) {
       await stop(server)
-      throw inUse(folder)
+      throw error
     }
-    for (const number of others) rmSync(join(folder, `lock.${number}.sock`), { force: true })
-    writeFileSync(join(folder, ownerFile), `${process.pid}\n`)
+    noteOwner(folder)
     return {
       async release() {
         await stop(server)
@@ -51,7 +53,7 @@ export async function lockFolder(folder: string): Promise<FolderLock> {
     }
   } catch (error) {
     sockets.close()
-    throw error
+    throw error instanceof SojournError ? error : unlockable(folder, error)
   }
 }
 
@@ -77,11 +79,7 @@ function listen(folder: string, path: string): Promise<Server> {
     const server = createServer((socket) => socket.on("error", () => socket.destroy()).end())
     server.once("error", (error: NodeJS.ErrnoException) => {
       const taken = error.code === "EADDRINUSE"
-      reject(
-        taken
-          ? inUse(folder)
-          : new SojournError("STORE_UNAVAILABLE", `no lock could be made in ${folder}`, { cause: error }),
-      )
+      reject(taken ? inUse(folder) : unlockable(folder, error))
     })
     server.listen(path, () => {
       server.unref()
@@ -94,9 +92,34 @@ function stop(server: Server): Promise<void> {
   return new Promise((resolve) => server.close(() => resolve()))
 }
 
-function inUse(folder: string): SojournError {
+/** Only for a message: where it cannot be written (a full disk) nothing is missing. */
+function noteOwner(folder: string): void {
   const path = join(folder, ownerFile)
-  const pid = existsSync(path) ? Number(readFileSync(path, "utf8")) : Number.NaN
+  try {
+    writeFileSync(path, `${process.pid}\n`)
+  } catch {
+    try {
+      rmSync(path, { force: true })
+    } catch {
+      // Somebody else's, who is then named.
+    }
+  }
+}
+
+function ownerOf(folder: string): number {
+  try {
+    return Number.parseInt(readFileSync(join(folder, ownerFile), "utf8"), 10)
+  } catch {
+    return Number.NaN
+  }
+}
+
+function unlockable(folder: string, cause: unknown): SojournError {
+  return new SojournError("STORE_UNAVAILABLE", `no lock could be made in ${folder}`, { cause })
+}
+
+function inUse(folder: string): SojournError {
+  const pid = ownerOf(folder)
   const who = pid === process.pid ? "this process" : `process ${pid}`
   return new SojournError(
     "STORE_IN_USE",

@@ -68,7 +68,7 @@ const batchRowsMin = 256
 const batchRowsMax = 4_096
 const batchBytesMax = 16 * 1024 * 1024
 /** What a batch may make the file grow by: a page for each operation, what it brings, with its overflow, and some more. */
-const roomMin = 1_048_576
+export const roomMin = 1_048_576
 const roomPerOp = 4_096
 const roomPerByte = 3
 /** Operations waiting, all batches together. */

@@ -4,7 +4,9 @@ import { randomUUID } from "node:crypto"
 import {
   closeSync,
   existsSync,
+  fstatSync,
   fsyncSync,
+  ftruncateSync,
   mkdirSync,
   openSync,
   statfsSync,
@@ -18,7 +20,7 @@ import { dirname, join, resolve } from "node:path"
 
 import { isAdopted, tableNames, type Table, type Tables } from "./actor-rows.ts"
 import { isLockFile, lockFolder } from "./folder-lock.ts"
-import type { FlushGate } from "./group-commit.ts"
+import { roomMin, type FlushGate } from "./group-commit.ts"
 import { fromLayout1 } from "./layout.ts"
 import { LmdbStore, metaKeys } from "./lmdb-store.ts"
 import { corrupt, decodeValue, encodeValue } from "./stored-value.ts"
@@ -35,9 +37,17 @@ export interface LmdbOptions {
 /** Layout of the databases and values as a whole. */
 const layoutVersion = 2
 const dataFile = "data.mdb"
+const readersFile = "lock.mdb"
+/** Of LMDB: a page has so many bytes, and the fields of a page of meta data end within so many. */
+const pageBytesMin = 4_096
+const pageBytesMax = 65_536
+const metaBytes = 160
 const littleEndian = endianness() === "LE"
 /** What may lie in a folder that is to become a store. */
-const harmless = (name: string): boolean => isLockFile(name) || name === "lock.mdb" || name === "lost+found"
+const harmless = (name: string): boolean => isLockFile(name) || name === readersFile || name === "lost+found"
+
+/** Of lmdb.h: MDB_PAGE_NOTFOUND, MDB_CORRUPTED and MDB_INVALID. */
+const damaged: ReadonlySet<unknown> = new Set([-30_797, -30_796, -30_793])
 
 /** Folders whose store is closing in this process: opening one waits for that instead of being refused. */
 const closing = new Map<string, Promise<void>>()
@@ -62,21 +72,18 @@ export function lmdb(path: string, options: LmdbOptions = {}): StoreOpener {
 }
 
 async function openStore(path: string, options: Required<LmdbOptions>): Promise<Store> {
-  const folder = madeFolder(path)
+  const { folder, top } = madeFolder(path)
   // In a loop: another open may have waited for the same close, and be closing again.
   for (let busy = closing.get(folder); busy !== undefined; busy = closing.get(folder)) await busy
   const lock = await lockFolder(folder)
   let root: RootDatabase<Uint8Array, Uint8Array> | undefined
   try {
-    const isNew = !existsSync(join(folder, dataFile))
-    if (isNew) assertEmpty(folder)
-    else assertLmdbFile(join(folder, dataFile))
+    const room = roomOf(folder)
+    assertOpenable(folder, room)
     root = openEnvironment(folder)
     const tables = openTables(root, folder)
-    const id = await identity(tables, folder)
+    const id = await identity(tables, folder, top)
     await dropStaged(tables)
-    // The directory entries of a new store: without them a power cut takes the whole file, flushed or not.
-    if (isNew) for (const made of [folder, dirname(folder)]) syncFolder(made)
     const environment = root
     const release = async (): Promise<void> => {
       await environment.close()
@@ -88,15 +95,25 @@ async function openStore(path: string, options: Required<LmdbOptions>): Promise<
       gate: options.flushGate,
       commitMsMax: options.commitMsMax,
       queueBytesMax: options.queueBytesMax,
-      room: roomOf(folder),
+      room,
       release,
       closing: (work) => tracked(folder, work),
     })
   } catch (error) {
     await root?.close()
     await lock.release()
-    throw error
+    throw named(error, folder)
   }
+}
+
+/** As what is wrong with the store. */
+function named(error: unknown, folder: string): SojournError {
+  if (error instanceof SojournError) return error
+  const { code, message = String(error) } = error as { readonly code?: unknown; readonly message?: string }
+  if (damaged.has(code)) return corrupt(`the LMDB file in ${folder}`, `is damaged (${message})`)
+  return new SojournError("STORE_UNAVAILABLE", `the store in ${folder} could not be opened: ${message}`, {
+    cause: error,
+  })
 }
 
 async function tracked(folder: string, work: Promise<void>): Promise<void> {
@@ -112,15 +129,40 @@ async function tracked(folder: string, work: Promise<void>): Promise<void> {
   }
 }
 
-function madeFolder(path: string): string {
+/** `top`: the lowest folder above it that was there before. */
+function madeFolder(path: string): { readonly folder: string; readonly top: string } {
   if (existsSync(path) && !statSync(path).isDirectory())
     throw new SojournError("CORRUPT_RECORD", `a store is a folder, and ${path} is a file`)
   try {
-    mkdirSync(path, { recursive: true })
+    const made = mkdirSync(path, { recursive: true })
+    const folder = realpathSync(path)
+    return { folder, top: dirname(made === undefined ? folder : realpathSync(made)) }
   } catch (cause) {
     throw new SojournError("STORE_UNAVAILABLE", `the folder ${path} could not be made`, { cause })
   }
-  return realpathSync(path)
+}
+
+/**
+ * lmdb 3.5.6 ends the process (a segmentation fault, or a bus error) where LMDB refuses a folder, or finds less on the disk than it maps; so what
+ * would lead there is refused here first.
+ */
+function assertOpenable(folder: string, room: () => number): void {
+  const [data, readers] = [dataFile, readersFile].map((name) => join(folder, name)) as [string, string]
+  if (!existsSync(data)) assertEmpty(folder)
+  for (const path of [data, readers])
+    if (existsSync(path) && !statSync(path).isFile())
+      throw new SojournError("CORRUPT_RECORD", `a store has a file at ${path}, and this is none`)
+  // What is made anew is mapped before it is written.
+  if (!existsSync(data) || !existsSync(readers)) {
+    const left = room()
+    if (left < roomMin)
+      throw new SojournError(
+        "STORE_UNAVAILABLE",
+        `the disk is full: ${left} bytes are left, too few to make the store's files in ${folder}`,
+      )
+  }
+  if (existsSync(data)) checkDataFile(data)
+  if (existsSync(readers)) closeSync(openSync(readers, "r+"))
 }
 
 function assertEmpty(folder: string): void {
@@ -132,21 +174,35 @@ function assertEmpty(folder: string): void {
     )
 }
 
-/**
- * lmdb 3.5.6 ends the process (a segmentation fault) where LMDB refuses a file, so what LMDB would refuse is refused here first: both
- * pages of meta data there, page flag, magic and version of the first (mdb.c: MDB_page, MDB_meta; the byte order is the machine's).
- */
-function assertLmdbFile(path: string): void {
-  const head = Buffer.alloc(8192)
-  const descriptor = openSync(path, "r")
-  const length = readSync(descriptor, head, 0, head.length, 0)
-  closeSync(descriptor)
-  if (length === 0) return
-  const fields = new DataView(head.buffer, head.byteOffset, head.length)
-  const flags = fields.getUint16(18, littleEndian)
-  const [magic, version] = [fields.getUint32(24, littleEndian), fields.getUint32(28, littleEndian) & 0xffff]
-  if (length < head.length || (flags & 0x08) === 0 || magic !== 0xbeefc0de || version !== 2)
-    throw new SojournError("CORRUPT_RECORD", `${path} is no LMDB file of this version`)
+/** Both pages of meta data are there, and of the first the page flag, magic and version (mdb.c: MDB_page, MDB_meta; the byte order is the machine's). */
+function checkDataFile(path: string): void {
+  const descriptor = openSync(path, "r+")
+  try {
+    const head = Buffer.alloc(2 * pageBytesMax)
+    const length = readSync(descriptor, head, 0, head.length, 0)
+    if (length === 0) return
+    const fields = new DataView(head.buffer, head.byteOffset, length)
+    const isMeta = (at: number): boolean =>
+      length >= at + metaBytes &&
+      (fields.getUint16(at + 18, littleEndian) & 0x08) !== 0 &&
+      fields.getUint32(at + 24, littleEndian) === 0xbeefc0de &&
+      (fields.getUint32(at + 28, littleEndian) & 0xffff) === 2
+    if (length < 2 * pageBytesMin || !isMeta(0))
+      throw new SojournError("CORRUPT_RECORD", `${path} is no LMDB file of this version`)
+    const page = fields.getUint32(48, littleEndian)
+    const field = (at: number): number => Number(fields.getBigUint64(at, littleEndian))
+    /** Up to the last page that was in use, unless the map does not reach that far. */
+    const wholeBy = (meta: number): number => {
+      const bytes = (field(meta + 144) + 1) * page
+      return bytes <= field(meta + 40) ? bytes : 0
+    }
+    const whole = Math.max(wholeBy(0), isMeta(page) ? wholeBy(page) : 0)
+    // LMDB does not write free pages at the file's end. So a file that was cut off is not told from one that is whole, and is made as long as it is
+    // to be: what is gone is then found to be no page, and not past the end of what is mapped.
+    if (fstatSync(descriptor).size < whole) ftruncateSync(descriptor, whole)
+  } finally {
+    closeSync(descriptor)
+  }
 }
 
 function openEnvironment(folder: string): RootDatabase<Uint8Array, Uint8Array> {
@@ -196,7 +252,7 @@ function openTables(root: RootDatabase<Uint8Array, Uint8Array>, folder: string):
 }
 
 /** The store's id, which is its first write: a store without one has never acknowledged anything. */
-async function identity(tables: Tables, folder: string): Promise<string> {
+async function identity(tables: Tables, folder: string, top: string): Promise<string> {
   const { root, meta, records } = tables
   const bytes = meta.get(metaKeys.store)
   const put = (id: string): void => {
@@ -218,6 +274,11 @@ async function identity(tables: Tables, folder: string): Promise<string> {
     return id
   }
   if (records.getKeysCount({ limit: 1 }) > 0) throw corrupt(`the store in ${folder}`, "has records and no identity")
+  // The directory entries of a new store: without them a power cut takes the whole file, flushed or not.
+  for (let made = folder; ; made = dirname(made)) {
+    syncFolder(made)
+    if (made === top || made === dirname(made)) break
+  }
   const id = randomUUID()
   await root.transaction(() => {
     put(id)
