@@ -295,7 +295,8 @@ export class JournalWriter {
   }
 
   #compact(bytes: Uint8Array, revision: number): void {
-    const waiters = this.#snapshots.replaces(bytes, revision)
+    // Nothing is being written now: what came after the snapshot was made is all pending.
+    const waiters = this.#snapshots.replaces(bytes, revision, this.#pending)
     this.#compacting = this.#ports.store.compact(this.#id, { e: this.#epoch, f: this.#fence }, bytes, revision).then(
       (done) => {
         if (!done) this.#taken()

@@ -128,12 +128,16 @@ export class Snapshots {
     this.#frozen = this.encode(revision)
   }
 
-  /** This one is about to take the journal's place. Answers whoever waited for it. */
-  replaces(bytes: Uint8Array, revision: number): readonly PromiseWithResolvers<Snapshot>[] {
+  /** This one is about to take the journal's place, but for the entries `after` its revision. Answers whoever waited for it. */
+  replaces(
+    bytes: Uint8Array,
+    revision: number,
+    after: readonly Uint8Array[],
+  ): readonly PromiseWithResolvers<Snapshot>[] {
     this.#snapshotBytes = bytes.length
     this.#revision = revision
-    this.#journalBytes = 0
-    this.#journalEntries = 0
+    this.#journalBytes = after.reduce((sum, entry) => sum + entry.length, 0)
+    this.#journalEntries = after.length
     return this.#waiters.splice(0)
   }
 
