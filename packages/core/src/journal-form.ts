@@ -48,7 +48,7 @@ export const isEntry: Check = fields({
   p: optional(encoded),
   ev: optional(each(tuple(text, encoded))),
   s: optional(each(session)),
-  al: optional(each(fields({ ...alarm, at: optional(number) }))),
+  al: optional(each(fields({ ...alarm, at: optional(count) }))),
 })
 
 export const isSnapshot: Check = fields({
@@ -58,7 +58,7 @@ export const isSnapshot: Check = fields({
   se: each(session),
   tail: each(isEntry),
   po: each(tuple(text, count, number)),
-  al: optional(each(fields({ ...alarm, at: number }))),
+  al: optional(each(fields({ ...alarm, at: count }))),
 })
 
 export const isPatches: Check = each(

@@ -132,6 +132,7 @@ describe("a stored body", () => {
       (json) => ({ ...json, tail: [{}] }),
       (json) => ({ ...json, po: [["s"]] }),
       (json) => ({ ...json, al: {} }),
+      (json) => ({ ...json, al: [{ n: "ring", at: 1.5 }] }),
       (json) => ({ ...json, rs: "eu-*" }),
       (json) => ({ ...json, st: 5 }),
     ]
@@ -162,6 +163,7 @@ describe("a stored body", () => {
       (json) => ({ ...json, ev: [["added"]] }),
       (json) => ({ ...json, s: [{ id: 1 }] }),
       (json) => ({ ...json, al: [{ at: 5 }] }),
+      (json) => ({ ...json, al: [{ n: "ring", at: -1 }] }),
       (json) => ({ ...json, p: { v: "patches" } }),
       (json) => ({ ...json, p: { v: [{ op: "add" }] } }),
       (json) => ({ ...json, p: { v: [{ op: "move", path: ["other"], value: 1 }] } }),

@@ -219,6 +219,7 @@ class MemoryRows implements ActorRows {
 
   putSnapshot(snapshot: Uint8Array, revision: number): void {
     const entries = this.#row?.entries ?? []
+    this.#disk.staged.delete(this.#actor)
     this.#put(copy(snapshot), entries.slice(revision - this.snapshotRevision()))
   }
 

@@ -98,6 +98,7 @@ export function claimIn(
 ): ClaimAnswer & { readonly body: Body } {
   if (first) {
     const { seen, entries, h, due } = first
+    assertDue(due)
     const decision = decideClaimSeen(rows.record(), home, seen, entries.length, h, due, rules)
     write(rows, rules, decision)
     const { answer } = decision
@@ -117,6 +118,7 @@ export function commitIn(
   { entries, h, due }: Write,
 ): CommitAnswer {
   if (entries.length === 0) throw new RangeError("a commit has at least one journal entry")
+  assertDue(due)
   const decision = rules.commit(rows.record(), fence, entries.length, h, due)
   write(rows, rules, decision)
   if (decision.answer.kind === "committed") rows.append(fence.v, entries)
@@ -167,20 +169,24 @@ export function installIn(
   first: FirstWrite | undefined,
 ): InstallDecision {
   if (grant.from !== undefined) assertNotForgotten(rows, grant.from)
+  assertDue(grant.due)
+  assertDue(first?.due)
+  if (grant.v < grant.body.entries.length)
+    throw new RangeError(`a body of revision ${grant.v} cannot have ${grant.body.entries.length} journal entries`)
   const entries = first?.entries ?? []
   const h = first !== undefined && entries.length > 0 ? first.h : grant.h
   let decision: Decision<InstallDecision>
-  if (grant.staged !== undefined && rows.stagedRevision() !== grant.staged)
-    throw new SojournError("STORE_UNAVAILABLE", "the copy that was sent ahead of a grant is not here any more", {
-      outcome: "not-executed",
-      retryAfterMs: 100,
-    })
   try {
     decision = rules.install(rows.record(), home, grant, first !== undefined, entries.length, h, first?.due)
   } catch (cause) {
     if (!(cause instanceof RangeError)) throw cause
     throw new SojournError("INVARIANT", cause.message, { outcome: "not-executed", cause })
   }
+  if (decision.answer.kind === "installed" && grant.staged !== undefined && rows.stagedRevision() !== grant.staged)
+    throw new SojournError("STORE_UNAVAILABLE", "the copy that was sent ahead of a grant is not here any more", {
+      outcome: "not-executed",
+      retryAfterMs: 100,
+    })
   write(rows, rules, decision)
   if (decision.answer.kind === "installed") {
     const { snapshot } = grant.body
@@ -228,6 +234,12 @@ export function reviveIn(
   e: number,
 ): { readonly revived: boolean } {
   return write(rows, rules, rules.revive(rows.record(), seen, e))
+}
+
+/** An engine has an index by it, and would fail after its first write. */
+function assertDue(due: number | null | undefined): void {
+  if (due !== undefined && due !== null && !(Number.isSafeInteger(due) && due >= 0))
+    throw new RangeError(`an alarm is due at a whole number of ms since 1970, got ${due}`)
 }
 
 function assertNotForgotten(rows: ActorRows, pop: string): void {

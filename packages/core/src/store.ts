@@ -17,7 +17,7 @@ import type {
  *
  * Operations on one actor may be called concurrently; they take effect, and settle, in the order of their calls. Those on different
  * actors are independent. The engine never looks into `snapshot` and `entries`: they are bytes, copied on the way in and out.
- * An id that `addressId` could not have made rejects with BAD_KEY.
+ * An id that `addressId` could not have made rejects with BAD_KEY, a `due` that is no whole number from 0 on with a RangeError.
  *
  * The conformance suite in `testkit` is the definition; this text is its summary.
  */

@@ -188,7 +188,7 @@ export class LmdbRows implements ActorRows {
 
   stagedRevision(): number | undefined {
     const row = this.#tables.staged.get(this.#key)
-    return row === undefined ? undefined : revisionOf(row)
+    return row === undefined || isAdopted(this.#tables.snapshots.get(this.#key)) ? undefined : revisionOf(row)
   }
 
   putStaged(snapshot: Uint8Array | undefined, at: number): void {

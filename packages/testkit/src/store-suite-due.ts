@@ -36,6 +36,25 @@ export function alarms(it: OnStore): void {
     assert.deepEqual(await store.due(ever), [{ actor: a, due: 500 }])
   })
 
+  it("a time that is none is refused by itself: what is done at the same time is done", async (store) => {
+    const fence = await owned(store, a)
+    for (const due of [-1, 1.5, Number.NaN, Infinity, 2 ** 53]) {
+      const seen = await store.peek(a)
+      const others = store.claim(`notebook/${due}`, true)
+      const granted = { ...grant(1, 1, "h1", body(undefined, "1")), due }
+      const wrong = [
+        store.commit(a, fence, { ...write("h1", "1"), due }),
+        store.claim(a, true, { seen, ...write("h1", "1"), due }),
+        store.install("notebook/bob", false, granted, undefined),
+        store.install("notebook/bob", false, { ...granted, due: 5 }, { ...write("h2", "2"), due }),
+      ]
+      for (const one of wrong) await assert.rejects(one, RangeError)
+      assert.equal((await others).kind, "claimed")
+      assert.deepEqual(await store.peek(a), seen)
+      assert.equal(await store.peek("notebook/bob"), undefined)
+    }
+  })
+
   it("C30 a sealed actor is due nowhere, and due at the grantee from the install on", async (store) => {
     const fence = await owned(store, a)
     await store.commit(a, fence, { ...write("h1", "1"), due: 500 })

@@ -342,6 +342,14 @@ export function installs(it: OnStore): void {
     assert.equal((await store.commit(a, { e: 0, f: 1, v: 1 }, write("h2", "2"))).kind, "committed")
   })
 
+  it("a grant with more entries than revisions is refused by itself", async (store) => {
+    const others = store.claim("notebook/bob", true)
+    const wrong = store.install(a, false, grant(1, 1, "h1", body(undefined, "1", "1", "1")), undefined)
+    await assert.rejects(wrong, RangeError)
+    assert.equal((await others).kind, "claimed")
+    assert.equal(await store.peek(a), undefined)
+  })
+
   it("a grant carries the body of any shape from pull to install and back", async (store) => {
     for (const [i, parts] of [emptyBody, body("s"), body(undefined, "1"), body("", "", "2"), body("s", "")].entries()) {
       const actor = `notebook/shape${i}`
@@ -419,6 +427,17 @@ export function stages(it: OnStore): void {
     assert.equal(await store.peek(a), undefined)
   })
 
+  it("an install that comes again is ignored, whatever became of the staged snapshot, and nobody else has that", async (store) => {
+    const grant = { ...head, body: emptyBody, staged: 5 }
+    await store.stage(a, bytes("ahead"), 5)
+    const { record } = await store.install(a, false, grant, { entries: [], h: "" })
+    assert.deepEqual(await store.install(a, false, grant, undefined), { kind: "ignored", record })
+    const sealed = await store.pull(a, false, "fra")
+    const other = { ...grant, e: 9, h: "other" }
+    await assert.rejects(store.install(a, false, other, undefined), hasCode("STORE_UNAVAILABLE"))
+    assert.deepEqual(await store.pull(a, false, "fra"), sealed)
+  })
+
   it("nothing is staged where a body lies, so a sealed one, adopted from a staged one, stays whole", async (store) => {
     await store.stage(a, bytes("ahead"), 5)
     await store.install(a, false, { ...head, body: emptyBody, staged: 5 }, undefined)
@@ -446,5 +465,16 @@ export function stages(it: OnStore): void {
     await store.stage(a, bytes("ahead"), 3)
     await store.install(a, false, { ...head, body: body("whole") }, undefined)
     assert.deepEqual((await store.load(a))?.body, body("whole"))
+  })
+
+  it("a snapshot that is written drops what was staged before the actor came to be here", async (store) => {
+    const fence = { e: 4, f: 1, v: 0 }
+    await store.learn(a, "fra", 2, true)
+    await store.stage(a, bytes("ahead"), 5)
+    await store.revive(a, { k: "PTR", e: 2 }, 4)
+    await store.claim(a, false)
+    await store.pull(a, false, "fra", { fence, snapshot: bytes("whole") })
+    const later = { e: 6, v: 5, h: "h5", body: emptyBody, staged: 5 }
+    await assert.rejects(store.install(a, false, later, undefined), hasCode("STORE_UNAVAILABLE"))
   })
 }
