@@ -303,6 +303,10 @@ describe("sessions expire with their dedupe record", () => {
           await stayer.attach(ledgerOf(key))
           stayer.call(1, "add", "b")
           await stayer.reply(1)
+          leaver.raw.send({ t: "detach", ch: 1 })
+          // Seen to have left before the jump: a session's life is counted from there.
+          leaver.raw.send({ t: "ping", n: 7 })
+          await within(10_000, "the answer", leaver.raw.find("pong"))
           leaver.raw.cut()
           const now = Date.now()
           mock.timers.enable({ apis: ["Date"], now: now + 26 * hour })

@@ -334,7 +334,7 @@ export class Activation {
   }
 
   detach(att: Attached): void {
-    if (this.#queuedOf(att.sid) === 0) this.#sessions.forgetUnused(att.sid)
+    this.#sessions.left(att.sid, this.#ports.clock.now(), this.#queuedOf(att.sid) > 0)
   }
 
   /** Highest call of this session that waits or runs. */

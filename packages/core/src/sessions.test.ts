@@ -79,4 +79,21 @@ describe("a session table", () => {
     assert.ok(t.get("watcher"), "attached, however long it is silent")
     assert.throws(() => t.open("fourth", "ann", later, later), { code: "SESSIONS_FULL" })
   })
+
+  test("a session's life begins anew when its client leaves, however long that was attached and silent (C49)", () => {
+    for (const snapshotBefore of [true, false]) {
+      const attached = ["listener"]
+      const t = table(attached)
+      const s = t.open("listener", "ann", 0, 0)
+      t.applied(s, 1, { r: 1 }, 0)
+      const later = 2 * day
+      if (snapshotBefore) t.expire(later)
+      else t.left("listener", later, false)
+      attached.pop()
+      t.expire(later + day)
+      assert.equal(t.judge(t.open("listener", "ann", 0, later + day), 2, 0), "next")
+      t.expire(later + 3 * day)
+      assert.equal(t.get("listener"), undefined)
+    }
+  })
 })

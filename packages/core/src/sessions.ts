@@ -154,14 +154,16 @@ export class SessionTable {
     const { sessionTtlMs, clockSkewMsMax } = this.#limits
     const attached = this.#attached()
     for (const s of this.#sessions.values())
-      if (Math.max(s.mintedAt, s.seen) + sessionTtlMs + 2 * clockSkewMsMax < now && !attached.has(s.id))
-        this.#sessions.delete(s.id)
+      if (attached.has(s.id)) s.seen = Math.max(s.seen, now)
+      else if (Math.max(s.mintedAt, s.seen) + sessionTtlMs + 2 * clockSkewMsMax < now) this.#sessions.delete(s.id)
   }
 
-  /** A session that never applied a call leaves no trace. */
-  forgetUnused(id: string): void {
+  /** Its client is attached no more. `queued`: it has calls that wait or run. A session that never applied a call leaves no trace. */
+  left(id: string, now: number, queued: boolean): void {
     const session = this.#sessions.get(id)
-    if (session && !session.stored && session.last === 0) this.#sessions.delete(id)
+    if (!session) return
+    session.seen = Math.max(session.seen, now)
+    if (!queued && !session.stored && session.last === 0) this.#sessions.delete(id)
   }
 
   /**
