@@ -87,14 +87,17 @@ export class GroupCommit {
   /** A write that its gate gave up on goes on: memory may be behind the disk at any moment. */
   #adrift = false
   #stalled = false
+  /** Fulfils when what did not answer in time has ended. */
+  #answered: Promise<void> = Promise.resolve()
   #closed = false
 
   constructor(options: GroupCommitOptions) {
     this.#o = options
   }
 
-  get stalled(): boolean {
-    return this.#stalled
+  /** While a commit has not answered in time: fulfils when it has ended, if it ever does. */
+  get stalled(): Promise<void> | undefined {
+    return this.#stalled ? this.#answered : undefined
   }
 
   /** Whether an operation on this actor, or on any (undefined), has been submitted and has not settled, as far as is known. */
@@ -317,7 +320,7 @@ export class GroupCommit {
     const resume = (): void => {
       this.#stalled = false
     }
-    void ended.then(resume, resume)
+    this.#answered = ended.then(resume, resume)
     const waiting = this.#queue
     this.#queue = []
     this.#queueBytes = 0

@@ -528,6 +528,29 @@ void describe("an LMDB store whose disk hangs or is overwhelmed", () => {
     assert.equal(store.watermark(), 4)
   })
 
+  test("C6 a store that is closed while a commit hangs gives its folder back when that has ended", async (t) => {
+    const hung = Promise.withResolvers<void>()
+    const folder = folderFor(t)
+    const store = await lmdb(folder, {
+      commitMsMax: 50,
+      flushGate: async (flush) => {
+        await hung.promise
+        await flush()
+      },
+    }).open()
+    await assert.rejects(store.claim(a, true), code("STORE_UNAVAILABLE", /not begun/))
+    await store.close()
+    await assert.rejects(lmdb(folder).open(), code("STORE_IN_USE"))
+    hung.resolve()
+    let next: Store | undefined
+    while (next === undefined)
+      next = await opened(t, folder).catch((error: unknown) => {
+        code("STORE_IN_USE")(error)
+        return undefined
+      })
+    assert.equal(await next.peek(a), undefined)
+  })
+
   test("what waits for the disk is bounded in bytes, and the bound is a named error that executes nothing", async (t) => {
     const held = Promise.withResolvers<void>()
     let hold = false

@@ -72,7 +72,7 @@ export interface LmdbStoreParts {
   readonly commitMsMax: number
   readonly queueBytesMax: number
   readonly room: () => number
-  /** Gives the environment and the folder back; not called while a commit hangs. */
+  /** Gives the environment and the folder back; while a commit hangs it is not called. */
   readonly release: () => Promise<void>
   /** Is told of the close as it begins, so that an open of the same folder can wait for it. */
   readonly closing: (work: Promise<void>) => Promise<void>
@@ -283,8 +283,10 @@ export class LmdbStore implements Store {
 
   async #close(): Promise<void> {
     await this.#commits.close()
-    // A hanging commit still uses the environment: freeing it would crash the process, and the folder is not free for another one.
-    if (!this.#commits.stalled) await this.#parts.release()
+    const { stalled } = this.#commits
+    if (stalled === undefined) await this.#parts.release()
+    // A hanging commit still uses the environment: freeing it before that has ended would crash the process. Nobody waits for it.
+    else stalled.then(this.#parts.release).catch(() => undefined)
   }
 
   async #write<T>(actor: string, bytes: number, step: (rows: LmdbRows) => T, entries = 0): Promise<T> {
