@@ -15,7 +15,7 @@ import fs, {
 } from "node:fs"
 import { syncBuiltinESMExports } from "node:module"
 import { tmpdir } from "node:os"
-import { join } from "node:path"
+import { dirname, join } from "node:path"
 import { describe, test, type TestContext } from "node:test"
 
 import { lmdb } from "./index.ts"
@@ -120,8 +120,12 @@ describe("a folder in which a store is opened", () => {
     assert.equal((await whole.peek(a))?.k, "OWNED", "who has all its files is served")
     await assert.rejects(whole.claim(a, true), code("STORE_UNAVAILABLE", /disk is full/))
     await whole.close()
-    rmSync(join(old, "lock.mdb"))
-    await assert.rejects(lmdb(old).open(), code("STORE_UNAVAILABLE", /disk is full/))
+    for (const file of [join(old, "lock.mdb"), join(path, "data.mdb")]) {
+      writeFileSync(file, "")
+      await assert.rejects(lmdb(dirname(file)).open(), code("STORE_UNAVAILABLE", /disk is full/), "begun")
+      rmSync(file)
+      await assert.rejects(lmdb(dirname(file)).open(), code("STORE_UNAVAILABLE", /disk is full/))
+    }
     disk.restore()
     for (const one of [path, old]) await written(await opened(t, one), "notebook/bob")
   })

@@ -153,7 +153,7 @@ function assertOpenable(folder: string, room: () => number): void {
     if (existsSync(path) && !statSync(path).isFile())
       throw new SojournError("CORRUPT_RECORD", `a store has a file at ${path}, and this is none`)
   // What is made anew is mapped before it is written.
-  if (!existsSync(data) || !existsSync(readers)) {
+  if ([data, readers].some((path) => !existsSync(path) || statSync(path).size === 0)) {
     const left = room()
     if (left < roomMin)
       throw new SojournError(
