@@ -1,5 +1,14 @@
 import { once } from "node:events"
-import { SUBPROTOCOL, TICKET_PREFIX, type AttachBody, type ClientFrame, type ServerFrame } from "@sojourn/protocol"
+import {
+  Batch,
+  SUBPROTOCOL,
+  frameLimits,
+  framesIn,
+  TICKET_PREFIX,
+  type AttachBody,
+  type ClientFrame,
+  type ServerFrame,
+} from "@sojourn/protocol"
 import { WebSocket } from "ws"
 
 type Of<T extends ServerFrame["t"]> = Extract<ServerFrame, { t: T }>
@@ -22,19 +31,31 @@ export async function openSocket(url: string, heard: (text: string) => void): Pr
 }
 
 /**
- * A client of bare `sojourn.v1` frames: what is measured is the server, not the client package. Whoever waits for a frame is told when it cannot
+ * A client of bare `sojourn.v1` frames: what is measured is the server, not the client package. As that does, it sends in one message what it
+ * says in one go, and takes what comes so. Whoever waits for a frame is told when it cannot
  * come any more.
  */
 export class Wire {
   /** Told of each frame that nobody waited for. */
   heard: (frame: ServerFrame) => void = () => undefined
   readonly #ws: WebSocket
+  readonly #batch: Batch
   #waiting: Waiting[] = []
 
   private constructor(ws: WebSocket) {
     this.#ws = ws
+    this.#batch = new Batch(
+      (message) => {
+        ws.send(message)
+      },
+      () => {
+        queueMicrotask(() => {
+          this.#batch.flush()
+        })
+      },
+    )
     ws.on("message", (data) => {
-      this.#take(JSON.parse((data as Buffer).toString()) as ServerFrame)
+      for (const frame of framesIn((data as Buffer).toString())) this.#take(JSON.parse(frame) as ServerFrame)
     })
     ws.on("close", (code) => {
       for (const { t, reject } of this.#waiting.splice(0))
@@ -53,7 +74,7 @@ export class Wire {
   }
 
   send(frame: ClientFrame): void {
-    this.#ws.send(JSON.stringify(frame))
+    this.#batch.add(JSON.stringify(frame))
   }
 
   /** The next frame of this type, on this channel if one is given. Rejects if a refusal comes instead. */
@@ -66,7 +87,14 @@ export class Wire {
   /** Says hello; with `attach` in it for a client that has its session. */
   async hello(token: string, attach: readonly AttachBody[] = []): Promise<Of<"welcome">> {
     const welcome = this.next("welcome")
-    this.send({ t: "hello", client: "bench", token, ...(attach.length === 0 ? {} : { attach }) })
+    this.send({
+      t: "hello",
+      client: "bench",
+      token,
+      batch: frameLimits.batchCharsMax,
+      ...(attach.length === 0 ? {} : { attach }),
+    })
+    this.#batch.takes((await welcome).batch)
     return welcome
   }
 

@@ -3,7 +3,7 @@ import assert from "node:assert/strict"
 import { test, describe } from "node:test"
 import type { SocketFactory, Status } from "@sojourn/client"
 import { memory } from "@sojourn/core"
-import { SojournError, type ServerFrame } from "@sojourn/protocol"
+import { SojournError, framesIn, type ServerFrame } from "@sojourn/protocol"
 import { createPop } from "@sojourn/server"
 import { connectRaw } from "@sojourn/testkit"
 import { makeApp } from "./behaviours/app.ts"
@@ -35,7 +35,8 @@ function tampered(through: (frame: ServerFrame) => number): SocketFactory {
     const socket = new WebSocket(url, protocols)
     socket.onopen = () => reader.open()
     socket.onmessage = ({ data }: MessageEvent<string>) => {
-      for (let times = through(JSON.parse(data) as ServerFrame); times > 0; times--) reader.message(data)
+      for (const frame of framesIn(data))
+        for (let times = through(JSON.parse(frame) as ServerFrame); times > 0; times--) reader.message(frame)
     }
     socket.onclose = ({ code, reason }) => reader.closed(code, reason)
     socket.onerror = () => undefined

@@ -1,6 +1,7 @@
 // A client that goes from POP to POP makes its next connection before it breaks the last one: shown by the order of what it sends and hears.
 import assert from "node:assert/strict"
 import type { SocketFactory } from "@sojourn/client"
+import { framesIn } from "@sojourn/protocol"
 import { behaviour, within } from "./behaviours/world.ts"
 
 /** What happened at the client, in order. `socket`: which one, numbered as they were opened. */
@@ -20,7 +21,7 @@ function accounted(log: Entry[]): SocketFactory {
       reader.open()
     }
     ws.onmessage = (event: MessageEvent<string>) => {
-      log.push({ what: "heard", socket, text: event.data })
+      for (const text of framesIn(event.data)) log.push({ what: "heard", socket, text })
       reader.message(event.data)
     }
     ws.onclose = (event) => {
@@ -30,7 +31,7 @@ function accounted(log: Entry[]): SocketFactory {
     ws.onerror = () => undefined
     return {
       send(text) {
-        log.push({ what: "sent", socket, text })
+        for (const frame of framesIn(text)) log.push({ what: "sent", socket, text: frame })
         ws.send(text)
       },
       buffered: () => ws.bufferedAmount,

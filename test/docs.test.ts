@@ -126,6 +126,8 @@ test("PROTOCOL.md names every field of every frame, and the protocol's limits as
     attachesPerHelloMax: /`attach`\s*\| array, at most 32/,
     callsPerAttachMax: /in order, then new ones; at most 1,024/,
     sessionsPerAskMax: /\(1 to 64\)/,
+    batchCharsMax: /65,536 characters/,
+    batchFramesMax: /1,024 frames/,
   }
   for (const [name, pattern] of Object.entries(said)) {
     assert.match(text, pattern, name)

@@ -1,3 +1,4 @@
+import { framesIn } from "@sojourn/protocol"
 import type { Cluster, Proxy, ProxyMessage, ProxyRule, ProxySide } from "@sojourn/testkit"
 import type { Disks } from "./disks.ts"
 import { pauseMs } from "./limits.ts"
@@ -348,13 +349,19 @@ export class Faults {
     this.#measure(title, now(), concerned)
   }
 
-  /** A part of one type's messages, or of all where they may be any. */
+  /** A part of one type's messages, or of all where they may be any. Of several frames in one, each is of one of the types. */
   #some(types: readonly string[], any: boolean): (message: ProxyMessage) => boolean {
     const { random } = this.#o
     const type = any && random() < 0.3 ? undefined : pick(random, types)
     const share = between(random, 0.1, 0.6)
-    const says = `"t":"${type}"`
-    return ({ payload }) =>
-      random() < share && (type === undefined || payload.subarray(0, 64).toString("latin1").includes(says))
+    const typeOf = (frame: string): string | undefined => /^[^]{0,8}"t":"(\w+)"/.exec(frame)?.[1]
+    return ({ payload, kind }) => {
+      if (random() >= share) return false
+      if (type === undefined) return true
+      const text = payload.toString("latin1")
+      if (kind === "binary") return text.slice(0, 64).includes(`"t":"${type}"`)
+      const found = framesIn(text).map(typeOf)
+      return found.includes(type) && found.every((one) => one !== undefined && types.includes(one))
+    }
   }
 }

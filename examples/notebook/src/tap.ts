@@ -32,10 +32,13 @@ export function tappedSocket(tap: Tap): SocketFactory {
     }
     socket.onmessage = (event: MessageEvent<unknown>) => {
       if (typeof event.data !== "string") return
-      const type = typePattern.exec(event.data)?.[1]
-      if (type === "welcome") serving.add(socket)
-      if (socket === latest && type === "welcome") arriving()
-      if (socket === latest && type !== undefined) tap.heard?.(type, performance.now())
+      // A message is one frame or several, a line each.
+      for (const frame of event.data.split("\n")) {
+        const type = typePattern.exec(frame)?.[1]
+        if (type === "welcome") serving.add(socket)
+        if (socket === latest && type === "welcome") arriving()
+        if (socket === latest && type !== undefined) tap.heard?.(type, performance.now())
+      }
       reader.message(event.data)
     }
     socket.onclose = (event) => {

@@ -335,6 +335,94 @@ describe("calls", () => {
     await client.close()
   })
 
+  test("what is sent in one go is one message where the server takes that, and what comes in one is read in order", async () => {
+    for (const batch of [undefined, 200, 65_536]) {
+      const { world, client, run, applied, errors } = setUp()
+      world.batch = batch
+      const handle = client.list.get("a")
+      await Promise.all([handle.ready(), run()])
+      const { socket } = world
+      const before = socket.counts.length
+      const got: string[] = []
+      const calls = Array.from({ length: 50 }, async (_, i) => got.push(`${i}: ${await handle.push(String(i))}`))
+      await run()
+      await Promise.all(calls)
+      assert.deepEqual(
+        got,
+        calls.map((_, i) => `${i}: ${i + 1}`),
+      )
+      const [most] = socket.counts.slice(before).toSorted((a, b) => b - a)
+      assert.ok(
+        batch === undefined ? most === 1 : batch === 200 ? most && most > 1 && most < 10 : most === 50,
+        String(most),
+      )
+      assert.equal(applied().length, 50)
+      assert.deepEqual(errors, [])
+      await client.close()
+    }
+  })
+
+  test("a call made right before the client closes is sent before the socket is closed", async () => {
+    const { world, client, run } = setUp()
+    world.batch = 65_536
+    const handle = client.list.get("a")
+    await Promise.all([handle.ready(), run()])
+    const { socket } = world
+    const before = socket.counts.length
+    handle.push("last").catch(() => undefined)
+    await client.close()
+    assert.equal(socket.counts.length, before + 1)
+  })
+
+  test("nothing is read behind a frame that cannot be read: what was behind it comes again", async () => {
+    const { world, client, run, advance, errors, applied } = setUp()
+    world.batch = 65_536
+    const handle = client.list.get("a")
+    await Promise.all([handle.ready(), run()])
+    const { socket } = world
+    socket.held = true
+    const call = handle.push("x")
+    await run()
+    assert.deepEqual(applied(), ["push(x)"])
+    const { ch } = socket.frames.find((frame) => frame.t === "attach" || frame.t === "call") as { ch: number }
+    socket.sayLate(`{"t":"out"\n{"t":"reply","ch":${ch},"c":1,"r":1,"ok":{"v":77}}`)
+    await advance(1_000)
+    assert.equal(await call, 1)
+    assert.deepEqual(applied(), ["push(x)"])
+    assert.deepEqual(
+      errors.map(({ code }) => code),
+      ["BAD_FRAME"],
+    )
+    await client.close()
+  })
+
+  test("a socket that throws at what it is given is left for another", async () => {
+    const { world, client, run, advance, applied } = setUp({
+      socket: (url, protocols, reader) => {
+        const port = world.factory(url, protocols, reader)
+        return {
+          ...port,
+          send: (text) => {
+            if (broken && text.includes("push")) throw new Error("broken")
+            port.send(text)
+          },
+        }
+      },
+    })
+    let broken = false
+    world.batch = 65_536
+    const handle = client.list.get("a")
+    await Promise.all([handle.ready(), run()])
+    broken = true
+    const call = handle.push("x")
+    await run()
+    broken = false
+    await advance(1_000)
+    assert.equal(await call, 1)
+    assert.deepEqual(applied(), ["push(x)"])
+    await client.close()
+  })
+
   test("sending pauses while the socket's buffer is full", async () => {
     const { world, client, run, advance, applied } = setUp()
     const handle = client.list.get("a")

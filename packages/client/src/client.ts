@@ -238,7 +238,8 @@ class Core implements LinkHost, ConnectionOwner {
 
   hello(token: string | undefined, attaching: boolean): string {
     this.#clientId ??= (this.#options.clientId ?? this.#chance.id()).slice(0, 64)
-    const text = JSON.stringify({ t: "hello", client: this.#clientId, token }).slice(0, -1)
+    const { batchCharsMax: batch } = frameLimits
+    const text = JSON.stringify({ t: "hello", client: this.#clientId, token, batch }).slice(0, -1)
     const attaches: string[] = []
     // `,"attach":[]}`; then braces and a comma for each.
     let room = frameLimits.helloCharsMax - text.length - 14
@@ -259,7 +260,7 @@ class Core implements LinkHost, ConnectionOwner {
   welcome(frame: Extract<ServerFrame, { t: "welcome" }>): void {
     const before = this.principal
     this.principal = frame.principal
-    this.#spares = [...frame.sessions].slice(0, frameLimits.sessionsPerAskMax)
+    this.#spares = spares(frame.sessions)
     this.#asking = false
     if (before !== undefined && before !== frame.principal) {
       const error = new SojournError(
@@ -275,11 +276,14 @@ class Core implements LinkHost, ConnectionOwner {
   }
 
   frame(f: ServerFrame): void {
+    // They are said again to whoever is next: what is no number would be, however deep it nests.
+    for (const key of ["c", "e", "last", "q", "r"])
+      if (typeof ((f as unknown as Record<string, unknown>)[key] ?? 0) !== "number") throw new TypeError(key)
     if (f.t === "error") return this.#serverError(SojournError.fromWire(f.err))
     if (f.t === "sessions") {
       // None means that the server has none to give: asking again at once would only repeat it.
       this.#asking = f.sessions.length === 0
-      this.#spares = [...this.#spares, ...f.sessions].slice(0, frameLimits.sessionsPerAskMax)
+      this.#spares = spares([...this.#spares, ...f.sessions])
       return this.#attachWaiting()
     }
     if (!("ch" in f)) return
@@ -402,4 +406,9 @@ export function createClient<App extends AppShape = AppShape>(options: ClientOpt
     [Symbol.asyncDispose ?? Symbol.for("asyncDispose")]: () => core.close(),
   }
   return anyName(members, (name) => ({ get: (key: string) => get(name, key) })) as Client<App>
+}
+
+/** Of what a server gave as session ids, those that can be. */
+function spares(ids: readonly string[]): string[] {
+  return [...ids].filter((id) => typeof id === "string").slice(0, frameLimits.sessionsPerAskMax)
 }

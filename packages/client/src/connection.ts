@@ -4,6 +4,7 @@ import {
   SojournError,
   TICKET_PREFIX,
   closeCodeOf,
+  frameSeparator,
   reconnects,
   type Chance,
   type ClientFrame,
@@ -13,8 +14,9 @@ import {
 } from "@sojourn/protocol"
 import type { Alarm } from "./alarm.ts"
 import { retryDelayMs } from "./backoff.ts"
+import { BatchedSocket } from "./batched-socket.ts"
 import type { ClientLimits } from "./limits.ts"
-import type { ClientEvents, Page, SocketFactory, SocketPort, Status } from "./types.ts"
+import type { ClientEvents, Page, SocketFactory, Status } from "./types.ts"
 
 /**
  * The sockets, and the status. An attempt is: token function, socket, `hello`, `welcome`, within `connectMsMax`. Whatever a superseded
@@ -68,7 +70,7 @@ export interface ConnectionParts {
 }
 
 interface Wire {
-  socket: SocketPort | undefined
+  socket: BatchedSocket | undefined
   welcomed: boolean
   pop: string | undefined
   readonly url: string
@@ -280,7 +282,7 @@ export class Connection {
     const ticket = this.#owner.upgradeTicket(wire === this.#wire)
     const protocols = ticket === undefined ? [SUBPROTOCOL] : [SUBPROTOCOL, TICKET_PREFIX + ticket]
     try {
-      wire.socket = socket(`${this.url.replace(/^http/, "ws").replace(/\/+$/, "")}/v1/connect`, protocols, {
+      const port = socket(`${this.url.replace(/^http/, "ws").replace(/\/+$/, "")}/v1/connect`, protocols, {
         open: () => {
           if (!this.#uses(wire)) return
           wire.helloAt = clock.mono()
@@ -288,13 +290,16 @@ export class Connection {
           wire.socket?.send(this.#owner.hello(token, wire === this.#wire))
         },
         message: (data) => {
-          if (this.#uses(wire)) this.#message(wire, data)
+          this.#message(wire, data)
         },
         closed: (code, reason) => {
           this.#sockets.delete(wire)
           if (this.#sockets.size === 0) this.#closed?.resolve()
           if (this.#uses(wire)) this.#ended(wire, code, reason)
         },
+      })
+      wire.socket = new BatchedSocket(port, (cause) => {
+        if (this.#uses(wire)) this.#lose(wire, 1000, String(cause))
       })
       this.#sockets.add(wire)
     } catch (cause) {
@@ -311,13 +316,9 @@ export class Connection {
     wire.pinged = false
     wire.probeBy = Infinity
     try {
-      const frame = JSON.parse(data) as ServerFrame
-      if (frame.t === "ping") wire.socket?.send(JSON.stringify({ t: "pong", n: frame.n }))
-      else if (frame.t === "goaway") {
-        if (wire === this.#wire) this.#goAway(Math.max(0, frame.retryAfterMs) || 0)
-      } else if (frame.t === "welcome") {
-        if (!wire.welcomed) this.#welcome(wire, frame)
-      } else if (frame.t !== "pong" && wire.welcomed) this.#owner.frame(frame)
+      // One of them may have ended the use of this socket.
+      for (const text of data.split(frameSeparator))
+        if (this.#uses(wire)) this.#frame(wire, JSON.parse(text) as ServerFrame)
     } catch (cause) {
       this.#owner.emit(
         "error",
@@ -325,6 +326,15 @@ export class Connection {
       )
       if (this.#uses(wire)) this.#lose(wire, 1000, "bad frame")
     }
+  }
+
+  #frame(wire: Wire, frame: ServerFrame): void {
+    if (frame.t === "ping") wire.socket?.send(JSON.stringify({ t: "pong", n: frame.n }))
+    else if (frame.t === "goaway") {
+      if (wire === this.#wire) this.#goAway(Math.max(0, frame.retryAfterMs) || 0)
+    } else if (frame.t === "welcome") {
+      if (!wire.welcomed) this.#welcome(wire, frame)
+    } else if (frame.t !== "pong" && wire.welcomed) this.#owner.frame(frame)
   }
 
   /** The server closes this socket after `ms`: another is opened before, at a moment of its own, so that not all come at once. */
@@ -347,6 +357,7 @@ export class Connection {
 
   #welcome(wire: Wire, frame: Extract<ServerFrame, { t: "welcome" }>): void {
     wire.welcomed = true
+    wire.socket?.batch.takes(frame.batch)
     this.connects++
     this.#notBefore = 0
     wire.welcomedAt = wire.heardAt

@@ -301,6 +301,7 @@ class Connection implements PipeReader<string> {
 
   #hello(frame: Extract<ClientFrame, { t: "hello" }>): void {
     this.#client = frame.client
+    if (frame.batch !== undefined) this.#pipe.batch?.(frame.batch)
     void this.#authenticate(frame.token).then((who) => {
       if (this.#state !== "proving") return
       if (!who || typeof who.id !== "string" || who.id === "" || isServer(who)) {
@@ -322,6 +323,7 @@ class Connection implements PipeReader<string> {
         sessions: this.#mint((frame.attach ?? []).length === 0 ? spareSessions : spareSessionsOfReturning),
         heartbeatMs: this.#o.limits.heartbeatMs,
         principal: who.id,
+        batch: Math.min(frameLimits.batchCharsMax, this.#o.limits.frameCharsMax),
       })
       const tickets = new Map<string, TicketPayload>()
       for (const text of frame.at ?? []) {

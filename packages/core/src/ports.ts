@@ -37,6 +37,8 @@ export interface Pipe<T extends string | Uint8Array> {
   /** Bytes or characters queued here and not yet taken by the network. */
   buffered(): number
   close(code: number, reason: string): void
+  /** The other side takes messages of several frames, of at most so many characters: what is sent in one go may leave in one (`Batch`). */
+  batch?(charsMax: number): void
 }
 
 /** What a pipe's reader is told. After `closed` nothing else is called. */

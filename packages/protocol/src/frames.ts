@@ -57,6 +57,8 @@ export type ClientFrame =
       readonly at?: readonly string[]
       /** Attaches whose session ids the client already has: they save a round trip. The whole frame stays within 4 KiB. */
       readonly attach?: readonly AttachBody[]
+      /** Takes messages of several frames, of at most so many characters (`batch.ts`). */
+      readonly batch?: number
     }
   | ({ readonly t: "attach" } & AttachBody)
   | ({ readonly t: "call"; readonly ch: number } & CallBody)
@@ -96,6 +98,8 @@ export type ServerFrame =
       readonly sessions: readonly string[]
       readonly heartbeatMs: number
       readonly principal: string
+      /** The server takes messages of several frames, of at most so many characters (`batch.ts`). */
+      readonly batch?: number
     }
   | {
       readonly t: "attached"
@@ -175,6 +179,10 @@ export const frameLimits = {
   callsPerAttachMax: 1024,
   /** Session ids asked for at once. */
   sessionsPerAskMax: 64,
+  /** Characters of a message of several frames. One frame by itself may be longer. */
+  batchCharsMax: 65_536,
+  /** Frames of one message. */
+  batchFramesMax: 1_024,
 } as const
 
 function bad(what: string, got: unknown): never {
@@ -273,6 +281,7 @@ export function readClientFrame(json: unknown): ClientFrame | undefined {
         ...(o["attach"] === undefined
           ? {}
           : { attach: list(o["attach"], frameLimits.attachesPerHelloMax, "attach", attach) }),
+        ...(o["batch"] === undefined ? {} : { batch: int(o, "batch") }),
       }
     case "attach":
       return { t: "attach", ...attach(o) }

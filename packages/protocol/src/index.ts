@@ -13,6 +13,7 @@ export type { Patch } from "./patches.ts"
 
 // The wire between clients and gateways.
 export { jsonDepthMax, nestsDeeper } from "./nesting.ts"
+export { Batch, frameSeparator, framesIn } from "./batch.ts"
 export { frameLimits, parseClientFrame, readClientFrame } from "./frames.ts"
 export type { AttachBody, CallBody, ClientFrame, MoveReport, QueryBody, Resumed, ServerFrame } from "./frames.ts"
 export { SUBPROTOCOL, TICKET_PREFIX, ticketCharsMax } from "./ticket.ts"

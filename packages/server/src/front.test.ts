@@ -206,6 +206,51 @@ describe("the front door", () => {
     assert.match(reason, /^SLOW_READER: ж+$/)
   })
 
+  test("reads the frames of one message in order, each with its own length, and answers so where that is taken", async () => {
+    const { url, pipes, read } = await listen({ limits: { frameCharsMax: 1_000 } })
+    const { ws } = await open(url)
+    const messages: string[] = []
+    ws.on("message", (data: Buffer) => messages.push(data.toString()))
+    ws.send("a\nb")
+    await once(ws, "message")
+    if (messages.length < 2) await once(ws, "message")
+    assert.deepEqual(messages, ["a", "b"])
+    pipes[0]?.batch?.(10_000)
+    const long = "l".repeat(900)
+    ws.send(["c", long, long, "d"].join("\n"))
+    await once(ws, "message")
+    assert.deepEqual(messages.slice(2), [["c", long, long, "d"].join("\n")])
+    assert.deepEqual(read, ["a", "b", "c", long, long, "d"])
+  })
+
+  test("says what was said before it closes a connection, in the same turn as well", async () => {
+    const { url, pipes } = await listen()
+    const { ws, closed } = await open(url)
+    const messages: string[] = []
+    ws.on("message", (data: Buffer) => messages.push(data.toString()))
+    pipes[0]?.batch?.(10_000)
+    ws.send("a\nb\nclose\nc")
+    const [code] = await closed
+    assert.equal(code, 4002)
+    assert.deepEqual(messages, ["a\nb"])
+  })
+
+  test("closes a connection whose message has too many frames, or is too long for several, and no other", async () => {
+    const { url, read } = await listen({ limits: { frameCharsMax: 100_000 } })
+    const good = await open(url)
+    for (const message of ["\n".repeat(200_000), "\n".repeat(1_024), `a\n${"x".repeat(70_000)}`]) {
+      const { ws, closed } = await open(url)
+      ws.send("greeting")
+      await once(ws, "message")
+      ws.send(message)
+      const [code] = await closed
+      assert.equal(code, 4500, `${message.length} characters`)
+    }
+    assert.deepEqual(read, ["greeting", "greeting", "greeting"])
+    good.ws.send("still here")
+    await once(good.ws, "message")
+  })
+
   test("a pipe tells when a frame has left the process, and how much waits", async () => {
     const { url, pipes } = await listen()
     await open(url)

@@ -1,11 +1,12 @@
 import assert from "node:assert/strict"
 import { Duplex } from "node:stream"
 import { describe, test } from "node:test"
+import type { Pipe } from "@sojourn/core"
 import type { WebSocket } from "ws"
 import { socketPipe } from "./socket.ts"
 
-/** A pipe whose writes to the system are told to `wrote`, each with the frames in it. */
-function fixture(wrote: (frames: readonly string[]) => void): (frame: string) => void {
+/** Its writes to the system are told to `wrote`, each with the messages in it. */
+function pipeOf(wrote: (messages: readonly string[]) => void): Pipe<string> {
   const socket = new Duplex({
     write(frame: Buffer, _encoding, done) {
       wrote([String(frame)])
@@ -17,8 +18,17 @@ function fixture(wrote: (frames: readonly string[]) => void): (frame: string) =>
     },
   })
   socket.on("error", () => undefined)
-  const ws = { send: (frame: string) => socket.write(frame) } as unknown as WebSocket
-  const pipe = socketPipe<string>(ws, socket)
+  const ws = {
+    send: (message: string) => socket.write(message),
+    get bufferedAmount() {
+      return socket.writableLength
+    },
+  } as unknown as WebSocket
+  return socketPipe<string>(ws, socket)
+}
+
+function fixture(wrote: (messages: readonly string[]) => void): (frame: string) => void {
+  const pipe = pipeOf(wrote)
   return (frame) => {
     pipe.send(frame)
   }
@@ -36,6 +46,22 @@ void describe("what is sent on a socket", () => {
     send("d")
     await turn()
     assert.deepEqual(writes, [["a", "b", "c"], ["d"]])
+  })
+
+  test("goes in one message where the client takes that, and counts as waiting until then", async () => {
+    const writes: (readonly string[])[] = []
+    const pipe = pipeOf((messages) => writes.push(messages))
+    pipe.send("welcome")
+    pipe.batch?.(100)
+    for (const frame of ["a", "b", "x".repeat(200), "c", "d"]) pipe.send(frame)
+    assert.ok(pipe.buffered() > 200, String(pipe.buffered()))
+    assert.deepEqual(writes, [])
+    await turn()
+    assert.deepEqual(writes, [["welcome", "a\nb", "x".repeat(200), "c\nd"]])
+    assert.equal(pipe.buffered(), 0)
+    pipe.send("e")
+    await turn()
+    assert.deepEqual(writes.slice(1), [["e"]])
   })
 
   test("does not wait for what is sent on many others", async () => {

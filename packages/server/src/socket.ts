@@ -1,4 +1,4 @@
-import { CLOSE_CODES } from "@sojourn/protocol"
+import { Batch, CLOSE_CODES, framesIn } from "@sojourn/protocol"
 import type { EventSink, Pipe, PipeReader } from "@sojourn/core"
 import type { Duplex } from "node:stream"
 import { WebSocket } from "ws"
@@ -23,7 +23,11 @@ function shorten(reason: string): string {
 
 /** The server's sockets: the library closes a bad one by itself, before it tells anybody, so the code is put right here. */
 export class PopSocket extends WebSocket {
+  /** What was sent before is to leave before. */
+  closing: (() => void) | undefined
+
   override close(code?: number, reason?: string | Buffer): void {
+    this.closing?.()
     const own = code === undefined ? code : (ours[code] ?? code)
     super.close(own, typeof reason === "string" ? shorten(reason) : reason)
   }
@@ -32,33 +36,40 @@ export class PopSocket extends WebSocket {
 /** So many sockets wait at a time for more to be sent on them. */
 const corkedMax = 8
 
+interface Sender {
+  readonly socket: Duplex
+  /** Gives the socket what was gathered for it. */
+  flush(): void
+}
+
 /**
  * Sockets on which something was sent in this turn of the event loop and has not gone to the system, the first one first. One that had to make
  * room for others waits until the end of the turn when something is sent on it again: two writes a turn at the most.
  */
 class Corked {
-  readonly #sockets = new Set<Duplex>()
+  readonly #senders = new Set<Sender>()
   /** They have made room once. */
-  readonly #again = new Set<Duplex>()
+  readonly #again = new Set<Sender>()
   #ends = false
   readonly #endOfTurn = (): void => {
     this.#ends = false
-    for (const socket of [...this.#sockets, ...this.#again]) this.#uncork(socket)
+    for (const sender of [...this.#senders, ...this.#again]) this.#uncork(sender)
     this.#again.clear()
   }
 
-  add(socket: Duplex): void {
-    if (this.#sockets.has(socket)) return
+  add(sender: Sender): void {
+    if (this.#senders.has(sender)) return
     if (!this.#ends) process.nextTick(this.#endOfTurn)
     this.#ends = true
-    if (this.#again.has(socket)) {
+    const { socket } = sender
+    if (this.#again.has(sender)) {
       if (socket.writableCorked === 0) socket.cork()
       return
     }
     socket.cork()
-    this.#sockets.add(socket)
-    if (this.#sockets.size <= corkedMax) return
-    for (const first of this.#sockets) {
+    this.#senders.add(sender)
+    if (this.#senders.size <= corkedMax) return
+    for (const first of this.#senders) {
       this.#uncork(first)
       this.#again.add(first)
       return
@@ -66,9 +77,11 @@ class Corked {
   }
 
   /** Whatever is wrong with one of them concerns no other. */
-  #uncork(socket: Duplex): void {
-    this.#sockets.delete(socket)
+  #uncork(sender: Sender): void {
+    this.#senders.delete(sender)
+    const { socket } = sender
     try {
+      sender.flush()
       socket.uncork()
     } catch (error) {
       socket.destroy(error as Error)
@@ -83,15 +96,31 @@ const corked = new Corked()
  * replies at once. But where it releases something for many sockets, the first of them do not wait for the last.
  */
 export function socketPipe<T extends string | Uint8Array>(ws: WebSocket, socket: Duplex): Pipe<T> {
+  const batch = new Batch((message) => {
+    ws.send(message, { binary: false })
+  })
+  const flush = (): void => {
+    batch.flush()
+  }
+  const sender = { socket, flush }
+  if (ws instanceof PopSocket) ws.closing = flush
   return {
     send(data, done) {
-      corked.add(socket)
+      corked.add(sender)
+      if (typeof data === "string" && !done) {
+        batch.add(data)
+        return
+      }
+      flush()
       // A socket that the system takes everything from answers within the same turn of the event loop: without the detour a sender that
       // goes on in `done` would fill the system's buffer, some megabytes, before anybody else is served.
       ws.send(data, { binary: typeof data !== "string" }, done && (() => setImmediate(done)))
     },
-    buffered: () => ws.bufferedAmount,
+    buffered: () => batch.chars + ws.bufferedAmount,
     close: (code, reason) => ws.close(code, shorten(reason)),
+    batch: (charsMax) => {
+      batch.takes(charsMax)
+    },
   }
 }
 
@@ -145,20 +174,29 @@ export function feedText(
   }
   const judge = (data: string | undefined): void => {
     if (shut) return
-    if (data === undefined) close(CLOSE_CODES.BAD_FRAME[0], "BAD_FRAME: binary frames are not of this protocol")
+    if (data === undefined)
+      close(CLOSE_CODES.BAD_FRAME[0], "BAD_FRAME: a message is text, of one frame or of not too many")
     else if (data.length > charsMax)
       close(CLOSE_CODES.FRAME_TOO_LARGE[0], `FRAME_TOO_LARGE: over ${charsMax} characters`)
     else reader.message(data)
   }
   const read = guarded(close, events, judge)
+  /** Undefined: there are too many, which is as bad as a binary one. */
+  const framesOf = (data: Buffer): readonly (string | undefined)[] => {
+    try {
+      return framesIn(data.toString())
+    } catch {
+      return [undefined]
+    }
+  }
   feed(
     ws,
     events,
     (data, binary) => {
-      const text = binary ? undefined : data.toString()
-      take(text?.length ?? 0, () => {
-        read(text)
-      })
+      for (const text of binary ? [undefined] : framesOf(data))
+        take(text?.length ?? 0, () => {
+          read(text)
+        })
     },
     (code, reason) => {
       take(0, () => {

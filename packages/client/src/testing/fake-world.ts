@@ -2,6 +2,7 @@ import {
   SojournError,
   codec,
   frameLimits,
+  framesIn,
   parseClientFrame,
   type AttachBody,
   type CallBody,
@@ -51,6 +52,8 @@ export class FakeSocket {
   /** Every frame that the client sent, parsed as a gateway would. */
   readonly frames: ClientFrame[] = []
   readonly texts: string[] = []
+  /** Of how many frames each message of the client was. */
+  readonly counts: number[] = []
   readonly #reader: SocketReader
   readonly #world: FakeWorld
   #in: string[] = []
@@ -81,7 +84,9 @@ export class FakeSocket {
 
   fromClient(text: string): void {
     if (this.#state !== "open") throw new Error("the client sent on a socket that is not open")
-    this.#in.push(text)
+    const frames = framesIn(text)
+    this.counts.push(frames.length)
+    this.#in.push(...frames)
   }
 
   /** What the client sends is lost from here on, and so is what it has not read. */
@@ -107,7 +112,7 @@ export class FakeSocket {
       for (const actor of this.#world.actors.values()) actor.attaches.delete(attach)
   }
 
-  /** Delivers one frame each way; false if there was nothing to do. */
+  /** Delivers one frame each way, or all that wait for the client in one message where both take that; false if there was nothing to do. */
   step(): boolean {
     if (this.#state === "connecting") {
       if (this.#world.unreachable.has(this.url.replace("/v1/connect", ""))) this.cut(1006)
@@ -120,7 +125,8 @@ export class FakeSocket {
     }
     const text = this.#in.shift()
     if (text !== undefined && !this.#world.deaf) this.#receive(text)
-    const out = this.held ? undefined : this.#out.shift()
+    const several = this.#welcomed && this.#world.batch !== undefined ? this.#out.length : 1
+    const out = this.held || this.#out.length === 0 ? undefined : this.#out.splice(0, several).join("\n")
     if (out !== undefined) this.#reader.message(out)
     return text !== undefined || out !== undefined
   }
@@ -140,8 +146,8 @@ export class FakeSocket {
   }
 
   /** A frame that was on its way when the socket was closed. */
-  sayLate(frame: ServerFrame): void {
-    this.#reader.message(JSON.stringify(frame))
+  sayLate(frame: ServerFrame | string): void {
+    this.#reader.message(typeof frame === "string" ? frame : JSON.stringify(frame))
   }
 
   #receive(text: string): void {
@@ -159,7 +165,16 @@ export class FakeSocket {
         this.#welcomed = true
         this.#principal = principal
         const sessions = Array.from({ length: this.#world.spares }, () => this.#world.mint(principal))
-        this.send({ t: "welcome", pop: this.pop, node: "n", sessions, heartbeatMs: 20_000, principal })
+        const { batch } = this.#world
+        this.send({
+          t: "welcome",
+          pop: this.pop,
+          node: "n",
+          sessions,
+          heartbeatMs: 20_000,
+          principal,
+          ...(batch === undefined ? {} : { batch }),
+        })
         for (const attach of frame.attach ?? []) this.#attach(attach)
         return
       }
@@ -343,6 +358,8 @@ export class FakeWorld {
   readonly sockets: FakeSocket[] = []
   readonly unreachable = new Set<string>()
   readonly forgotten = new Set<string>()
+  /** Sends and takes several frames in one message, of at most so many characters. */
+  batch: number | undefined
   /** Session ids in each welcome. */
   spares = 4
   /** Entries of the tail kept for resume. */

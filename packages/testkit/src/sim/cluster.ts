@@ -1,7 +1,7 @@
 import { createHash, createHmac, hkdfSync, timingSafeEqual } from "node:crypto"
 import { crc32 } from "node:zlib"
 import { createNode, withLimits, type CoreEvent, type Limits, type Pipe, type Primitives } from "@sojourn/core"
-import { SojournError, TICKET_PREFIX } from "@sojourn/protocol"
+import { Batch, SojournError, TICKET_PREFIX, framesIn } from "@sojourn/protocol"
 import { simApp, type SimApp } from "./app.ts"
 import type { Disk } from "./disk.ts"
 import type { Network, Wire } from "./network.ts"
@@ -169,13 +169,21 @@ export class Cluster {
       const ticket = offered?.slice(TICKET_PREFIX.length)
       if (ticket !== undefined) node.early(ticket)
       const at = new URL(url).searchParams.get("at")
-      return node.acceptClient(pipe, {
+      const reader = node.acceptClient(gathering(pipe), {
         url: new URL(url).pathname,
         headers: offered === undefined ? {} : { "sec-websocket-protocol": offered },
         ip: "192.0.2.1",
         ...(ticket === undefined ? {} : { ticket }),
         ...(at === null ? {} : { at }),
       })
+      return {
+        message: (data) => {
+          for (const frame of framesIn(data)) reader.message(frame)
+        },
+        closed: (code, reason) => {
+          reader.closed(code, reason)
+        },
+      }
     })
     network.listen<Uint8Array>("mesh", pop.id, process, (pipe: Pipe<Uint8Array>) => node.acceptMesh(pipe))
   }
@@ -207,6 +215,33 @@ export class Cluster {
 }
 
 const impossible = new Set(["history.lost", "store.lost"])
+
+/** As the server's sockets do: what is sent in one go leaves in one message. */
+function gathering(pipe: Pipe<string>): Pipe<string> {
+  const batch: Batch = new Batch(
+    (message) => {
+      pipe.send(message)
+    },
+    () => {
+      queueMicrotask(() => {
+        batch.flush()
+      })
+    },
+  )
+  return {
+    send: (frame) => {
+      batch.add(frame)
+    },
+    buffered: () => batch.chars + pipe.buffered(),
+    close: (code, reason) => {
+      batch.flush()
+      pipe.close(code, reason)
+    },
+    batch: (charsMax) => {
+      batch.takes(charsMax)
+    },
+  }
+}
 
 function describeEvent(event: CoreEvent): string {
   const { type: _type, ...rest } = event

@@ -223,13 +223,21 @@ class Run {
     this.#network.watch<string>("client", {
       sent: (wire, end, text) => {
         wire.note ??= this.#tapped(wire.request as UpgradeRequest)
-        world.judge(() => (end === 0 ? this.#tap.made(wire, text) : this.#tap.leaves(wire, text)))
-        if (end === 1) this.#faults.passed(`${/"t":"(\w+)"/.exec(text)?.[1] ?? ""} sent`, wire.ends[1].place)
+        const frames = text.split("\n")
+        if (frames.length > 1) world.count(`several frames in one message, of a ${end === 0 ? "client" : "gateway"}`)
+        for (const frame of frames) {
+          world.judge(() => (end === 0 ? this.#tap.made(wire, frame) : this.#tap.leaves(wire, frame)))
+          if (end === 1) this.#faults.passed(`${/"t":"(\w+)"/.exec(frame)?.[1] ?? ""} sent`, wire.ends[1].place)
+        }
       },
       got: (wire, end, text) => {
-        if (end === 0) world.judge(() => this.#tap.arrived(wire, text))
+        if (end === 0) for (const frame of text.split("\n")) world.judge(() => this.#tap.arrived(wire, frame))
       },
-      describe: (text) => this.#tap.describe(text),
+      describe: (text) =>
+        text
+          .split("\n")
+          .map((frame) => this.#tap.describe(frame))
+          .join(" + "),
     })
     this.#network.watch<Uint8Array>("mesh", {
       sent: (wire, end, bytes) => {
