@@ -38,13 +38,15 @@ export class Outputs {
     this.#ports = ports
   }
 
-  /** The turn of this entry changed the state or emitted events. */
+  /** The turn of this entry changed the state or emitted events. Who attaches from now on begins behind it, or has it replayed. */
   holdEntry(entry: Output): void {
+    const to: Attached[] = []
+    for (const one of this.#ports.attached()) if (entry.ev || one.live) to.push(one)
+    if (to.length === 0) return
     const number = this.#gate.holdWrite(entry.r, () => {
-      for (const one of this.#ports.attached()) this.sendEntry(one, entry)
+      for (const one of to) this.sendEntry(one, entry)
     })
-    if (!this.#def.durability) return
-    for (const one of this.#ports.attached()) if (entry.ev || one.live) this.#waitsFor(one, number)
+    if (this.#def.durability) for (const one of to) this.#waitsFor(one, number)
   }
 
   /** Throws REPLY_TOO_LARGE. */
