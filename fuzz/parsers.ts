@@ -1,6 +1,8 @@
 import {
   applyPatches,
   codec,
+  frameLimits,
+  framesIn,
   parseClientFrame,
   type Encoded,
   type ErrorCode,
@@ -41,6 +43,27 @@ export const clientFrame: Target = {
       if (typeof value === "object" && value !== null)
         for (const key of Object.keys(value)) if (key === "__proto__") found("a frame with a key __proto__")
       count(outcome === "value" && value === undefined ? "ignored" : outcome)
+    },
+  }),
+}
+
+/** A message of one frame or several, apart: each is what it was, or all are refused. */
+export const clientMessage: Target = {
+  name: "client-message",
+  share: 5,
+  open: () => ({
+    run(r, count) {
+      const sources = Array.from({ length: 1 + r.int(r.happens(0.05) ? 1_500 : 6) }, () =>
+        r.happens(0.1) ? "" : r.happens(0.02) ? "x".repeat(r.int(100_000)) : JSON.stringify(validFrame(r)),
+      )
+      const source = r.happens(0.2) ? bentText(r, sources.join("\n")) : sources.join("\n")
+      const { outcome, value } = judged(badFrame, () => framesIn(source))
+      const several = source.includes("\n")
+      const { batchCharsMax, batchFramesMax } = frameLimits
+      const tooMany = several && (source.length > batchCharsMax || source.split("\n").length > batchFramesMax)
+      if ((outcome !== "value") !== tooMany) found(`${outcome} for ${source.length} characters`)
+      if (Array.isArray(value) && value.join("\n") !== source) found("frames that are not the message's")
+      count(outcome)
     },
   }),
 }

@@ -141,14 +141,16 @@ async function socket(r: Random, port: number, path: string, count: (outcome: st
       }
     } else {
       if (r.happens(0.8)) {
-        say(JSON.stringify({ t: "hello", client: "m", token: r.pick(["mallory", "other"]) }), false)
+        const batch = r.pick([undefined, 0, 1, 300, 65_536, Number.MAX_SAFE_INTEGER])
+        say(JSON.stringify({ t: "hello", client: "m", token: r.pick(["mallory", "other"]), batch }), false)
         await first
       }
       const sid = /"sessions":\["([^"]+)"/.exec(received)?.[1] ?? ""
       say(JSON.stringify({ t: "attach", ch: 1, actor: ["note", "mallory~bos"], sid, acked: 0, live: true }), false)
       const hints = { sids: [sid], ...(r.happens(0.3) ? { actor: ["note", "victim~bos"] as const } : {}) }
       for (let i = 1 + r.int(10); i > 0; i--) {
-        const text = hostileText(r, hints)
+        // One frame, or several in one message.
+        const text = Array.from({ length: r.happens(0.3) ? r.int(8) : 1 }, () => hostileText(r, hints)).join("\n")
         if (r.happens(0.05)) say(randomBytes(r, r.int(50)), true)
         else say(text, false)
         count("client frame")

@@ -71,6 +71,7 @@ const welcome = {
   sessions: ["s1"],
   heartbeatMs: 20_000,
   principal: "ann",
+  batch: 65_536,
 } as const
 
 export const serverFrameTarget: Target = {
@@ -120,7 +121,9 @@ export const serverFrameTarget: Target = {
           reader?.message(r.happens(0.9) ? JSON.stringify(welcome) : bentJson(r, welcome, 1))
           await clock.advance(1)
         }
-        reader?.message(said(r, serverFrame(r)))
+        // One frame, or several in one message.
+        const frames = Array.from({ length: r.happens(0.3) ? r.int(5) : 1 }, () => said(r, serverFrame(r)))
+        reader?.message(frames.join("\n"))
         count("frame")
         if (r.happens(0.3)) await clock.advance(r.pick([1, 400]))
       }

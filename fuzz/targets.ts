@@ -4,13 +4,22 @@ import { meshFrames, meshHandshake, meshLink, meshMessage, transfersTarget } fro
 import { nodeClient, nodeMesh } from "./node.ts"
 import { popTarget } from "./pop.ts"
 import { serverFrameTarget } from "./sdk.ts"
-import { addressTarget, clientFrame, encodedTarget, patchesTarget, sessionIdTarget, ticketTarget } from "./parsers.ts"
+import {
+  addressTarget,
+  clientFrame,
+  clientMessage,
+  encodedTarget,
+  patchesTarget,
+  sessionIdTarget,
+  ticketTarget,
+} from "./parsers.ts"
 import { journalRowTarget, journalTarget, storedValueTarget } from "./stored.ts"
 import type { Target } from "./target.ts"
 
 /** Every parser, codec and stored form. */
 export const parsers: readonly Target[] = [
   clientFrame,
+  clientMessage,
   encodedTarget(decodeChecked),
   patchesTarget,
   serverFrameTarget,

@@ -58,6 +58,36 @@ test("a goaway after what is no number is one at once: the client goes, and come
   await client.close()
 })
 
+/** Deeper than the stack of whoever would write it down again. */
+const deep = `${"[".repeat(100_000)}${"]".repeat(100_000)}`
+
+test("session ids and numbers that are none are never said again to anybody", async () => {
+  for (const [sessions, attached] of [
+    [`["s1",${deep}]`, `"r":1`],
+    [`[${deep},"s1"]`, `"r":${deep}`],
+    [`["s1"]`, `"last":${deep}`],
+  ] as const) {
+    const { client, clock, readers, errors } = meet()
+    client.connect()
+    await setImmediate()
+    readers[0]?.open()
+    readers[0]?.message(JSON.stringify({ ...welcome, sessions: [] }).replace("[]", sessions))
+    const handles = ["a", "b"].map(
+      (key) => client.actor("list", key) as unknown as { add(n: number): Promise<unknown> },
+    )
+    const calls = handles.map((handle) => handle.add(1).catch(() => undefined))
+    await clock.advance(1, settled)
+    readers[0]?.message(
+      `{"t":"attached","ch":1,"sid":"s1","pop":"bos","e":1,"r":0,"resumed":"new","last":0,"ticket":"",${attached}}`,
+    )
+    readers[0]?.message(`{"t":"reply","ch":1,"c":1,"r":${deep},"ok":{"v":1}}`)
+    await clock.advance(5_000, settled)
+    assert.ok(errors.includes("BAD_FRAME"), errors.join())
+    await client.close()
+    await Promise.all(calls)
+  }
+})
+
 test("session ids that are no list are no error of the next attach", async () => {
   const { client, clock, readers } = meet()
   void client.connect()
