@@ -184,12 +184,24 @@ export class Host {
       }),
     )
     await this.#seals.settled()
+    this.#end(`POP ${this.#o.pop} is stopping`)
+  }
+
+  /** The store is not the one that counts: nothing of it is run, written or said any more. */
+  halt(): void {
+    this.#stopped = true
+    this.#alarms.stop()
+    this.#residents.stop()
+    this.#end(`POP ${this.#o.pop} serves no more`)
+  }
+
+  #end(why: string): void {
     this.#grants.stop()
     this.#announcements.stop()
     this.#offers.stop()
     this.#transfers.stop()
     for (const slot of [...this.#slots.all()]) {
-      this.#attaches.endAll(slot, new SojournError("NOT_SERVING", `POP ${this.#o.pop} is stopping`))
+      this.#attaches.endAll(slot, new SojournError("NOT_SERVING", why))
       this.#activator.end(slot)
       this.#endSearch(slot)
     }

@@ -186,6 +186,8 @@ export function createNode<D>(options: NodeOptions<D>): CoreNode<D> {
           state = "lost"
           events({ type: "store.lost", error: lost })
           gateway.closeAll("STORE_LOST")
+          closeCallers()
+          host.halt()
           heard?.()
         },
       })
@@ -231,6 +233,10 @@ export function createNode<D>(options: NodeOptions<D>): CoreNode<D> {
     callers.set(id, caller)
     return caller
   }
+  const closeCallers = (): void => {
+    for (const caller of callers.values()) caller.close()
+    callers.clear()
+  }
   const notServing = (): Promise<never> =>
     Promise.reject(lost ?? new SojournError("NOT_SERVING", `POP ${pop} does not serve`))
   const call = ({ actor: [to, key], kind, name, args }: ActorCall, chain: Chain = []): Promise<unknown> => {
@@ -270,8 +276,7 @@ export function createNode<D>(options: NodeOptions<D>): CoreNode<D> {
     heard?.()
     if (serving && drainMs > 0) await drain(drainMs)
     state = "stopped"
-    for (const caller of callers.values()) caller.close()
-    callers.clear()
+    closeCallers()
     await host.stop()
     gateway.closeAll("GOING_AWAY")
     await mesh?.stop()
