@@ -48,7 +48,7 @@ export class Announcements {
   learn(from: string, actor: string, e: number): void {
     const { store, grants, failures, send } = this.#o
     store.learn(actor, from, e).then((learnt) => {
-      grants.confirmed(from, actor, e)
+      if (learnt.e === e) grants.arrived(from, actor, e)
       if (learnt.e >= e) send(from, { t: "HOMEUPD_ACK", actor, e })
     }, failures.logged(actor))
   }

@@ -103,6 +103,29 @@ test("a POP that hands off waits until what others pulled has arrived there, or 
   }
 })
 
+// Pins a defect: whoever had asked for the move was told after moveMsMax that the actor had not arrived.
+test("a move is over when its grantee tells the home, also where the CONFIRM was lost", async () => {
+  const clock = new VirtualClock()
+  const sent: string[] = []
+  const store = memoryStore({ disk: memoryDisk("bos") })
+  const host = bareHost("bos", app, store, { clock, send: (_to, { t }) => sent.push(t) > 0 })
+  attachTo(host, "k", "s1", "add", () => undefined)
+  await settle()
+  let move: unknown
+  host.move("note/k", "fra").then(
+    ({ epoch }) => (move = epoch),
+    (error: unknown) => (move = error),
+  )
+  await settle()
+  host.message("fra", pull("note/k", "s1"), undefined)
+  await settle()
+  host.message("fra", { t: "HOMEUPD", actor: "note/k", e: 1 }, undefined)
+  await settle()
+  assert.ok(sent.includes("HOMEUPD_ACK"))
+  assert.equal(move, 1)
+  await host.stop()
+})
+
 // Pins a defect: each body was read every resendMsMax, for as long as the POP was away.
 test("a grant to a POP that is away is not read before there is a link, and is said when there is", async () => {
   const store = await granted(10, 100)

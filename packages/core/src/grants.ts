@@ -172,19 +172,20 @@ export class Grants {
   }
 
   confirm(from: string, actor: string, e: number): void {
-    const { store, offers, transfers, failures, send } = this.#o
+    const { store, failures, send } = this.#o
     store.confirm(actor, from, e).then(({ acked }) => {
       if (!acked) return
-      this.confirmed(from, actor, e)
-      offers.confirmed(actor, from, e)
-      transfers.sent(actor)
+      this.arrived(from, actor, e)
       send(from, { t: "CONFIRM_ACK", actor, e })
     }, failures.logged(actor))
   }
 
   /** It is durable at `from`, which said so itself. */
-  confirmed(from: string, actor: string, e: number): void {
+  arrived(from: string, actor: string, e: number): void {
+    const { offers, transfers } = this.#o
     this.#resend.confirmed(actor, from, e)
+    offers.confirmed(actor, from, e)
+    transfers.sent(actor)
     this.#look()
   }
 
