@@ -77,6 +77,9 @@ export class Relays {
     const key = keyOf(from, m.relay)
     const ticket = m.attach.ticket === undefined ? undefined : this.#o.tickets.verify(m.attach.ticket)
     const known = ticket && ticket.actor === m.actor && ticket.principal === m.principal.id ? ticket : undefined
+    // The peer has given the number to another session: nothing else would ever end the one before.
+    const before = this.#in.get(key)
+    if (before && (before.request.actor !== m.actor || before.sid !== m.attach.sid)) this.#o.leave(before)
     try {
       const att = this.#o.attach({
         actor: m.actor,
