@@ -98,9 +98,21 @@ export function createMeshLink(options: MeshLinkOptions): MeshLink {
   }
   const close = (name: CloseName, reason: string): void => end(CLOSE_CODES[name][0], reason, true)
 
+  const full = (): void => {
+    events({ type: "mesh.queue-full", code: "SLOW_READER", pop: peerOf(link.handshake), bytes: link.writer?.waiting() })
+    close("SLOW_READER", `more than ${limits.meshQueueBytesMax} bytes wait for this peer`)
+  }
+
+  /** As bounded as messages are: a peer may send beats and read none of the answers. */
+  const say = (t: "BEAT" | "ECHO", at: number): void => {
+    if (!link.writer) return
+    if (link.writer.waiting() > limits.meshQueueBytesMax) full()
+    else link.writer.link({ t, at, w: options.watermark() })
+  }
+
   const beat = (): void => {
-    link.writer?.link({ t: "BEAT", at: clock.mono(), w: options.watermark() })
-    timer("beat", limits.meshBeatMs, beat)
+    say("BEAT", clock.mono())
+    if (!link.ended) timer("beat", limits.meshBeatMs, beat)
   }
   /** Armed once and put off lazily: a busy link costs no timer a frame. */
   const watch = (): void => {
@@ -131,12 +143,12 @@ export function createMeshLink(options: MeshLinkOptions): MeshLink {
     if (t !== "BEAT" && t !== "ECHO") return
     if (typeof at !== "number" || !Number.isFinite(at) || !Number.isSafeInteger(w))
       throw new SojournError("BAD_FRAME", "a mesh peer sent a beat that is not of its form")
-    if (t === "BEAT") link.writer?.link({ t: "ECHO", at, w: options.watermark() })
+    if (t === "BEAT") say("ECHO", at)
     else {
       link.rtts.push(Math.max(0, clock.mono() - at))
       if (link.rtts.length > rttSamplesMax) link.rtts.shift()
     }
-    options.onWatermark(w as number)
+    if (!link.ended) options.onWatermark(w as number)
   }
 
   const onFrame = (frame: Uint8Array): void => {
@@ -183,14 +195,11 @@ export function createMeshLink(options: MeshLinkOptions): MeshLink {
       if (link.ended || link.handshake.k !== "ready" || !link.writer) return false
       const outcome = link.writer.send(message, body)
       if (outcome === "queued") return true
-      const pop = peerOf(link.handshake)
       if (outcome === "too-large") {
+        const pop = peerOf(link.handshake)
         const actor = "actor" in message ? { actor: message.actor } : {}
         events({ type: "mesh.message-too-large", code: "FRAME_TOO_LARGE", pop, message: message.t, ...actor })
-      } else {
-        events({ type: "mesh.queue-full", code: "SLOW_READER", pop, bytes: link.writer.waiting() })
-        close("SLOW_READER", `more than ${limits.meshQueueBytesMax} bytes wait for this peer`)
-      }
+      } else full()
       return false
     },
     waiting: () => link.writer?.waiting() ?? 0,

@@ -179,6 +179,29 @@ function world(latency = 0) {
   }
   return { ...time, add, reachable, dials, cuts, failed: () => failDials }
 }
+/** A link that `pop` has dialed and proved by hand. `closed`: the codes of its closes; `buffered`: the bytes that `pop` has not read. */
+function linkedBy(
+  pop: string,
+  to: Member,
+  buffered = () => 0,
+): { readonly reader: PipeReader<Uint8Array>; readonly closed: readonly number[] } {
+  const sent: Uint8Array[] = []
+  const closed: number[] = []
+  const reader = to.mesh.accept({
+    send: (data) => void sent.push(data),
+    buffered,
+    close: (code) => void closed.push(code),
+  })
+  const self = selfOf(pop, { who: { homes: homesHash(["bos", "fra", "nrt"], primitives) } })
+  let step: HandshakeStep = greet(self, "fra")
+  for (let i = 0; i < 2; i++) {
+    reader.message(encodeLinkFrame(step.send as object))
+    step = stepHandshake(step.state, linkJson(sent.at(-1)), self)
+  }
+  assert.ok(to.mesh.up(pop))
+  return { reader, closed }
+}
+
 /** In this order: who is dialed first. */
 const start = async (...members: Member[]): Promise<void> => {
   for (const member of members) await member.mesh.start()
@@ -291,27 +314,30 @@ describe("the mesh", () => {
     }
     const fra = w.add("fra", { limits, peers: ["bos"] })
     await fra.mesh.start()
-    const sent: Uint8Array[] = []
-    let closed: [number, string] | undefined
-    const pipe: Pipe<Uint8Array> = {
-      send: (data) => void sent.push(data),
-      buffered: () => 0,
-      close: (code, reason) => void (closed = [code, reason]),
-    }
-    const reader = fra.mesh.accept(pipe)
-    const self = selfOf("bos", { who: { homes: homesHash(["bos", "fra", "nrt"], primitives) } })
-    let step: HandshakeStep = greet(self, "fra")
-    for (let i = 0; i < 2; i++) {
-      reader.message(encodeLinkFrame(step.send as object))
-      step = stepHandshake(step.state, linkJson(sent.at(-1)), self)
-    }
-    assert.ok(fra.mesh.up("bos"))
+    const { closed } = linkedBy("bos", fra)
     const body = packBody({ snapshot: new Uint8Array(300_000), entries: [] })
     const grant: MeshMessage = { t: "GRANT", actor: "cart/a", e: 1, v: 1, h: "h", hops: 0, sizes: body.sizes }
     assert.equal(fra.mesh.send("bos", grant, body.bytes), true)
     assert.equal(fra.mesh.send("bos", grant, body.bytes), false)
-    assert.equal(closed?.[0], 4002)
+    assert.deepEqual(closed, [4002])
     assert.equal(fra.events.find((event) => event.type === "mesh.queue-full")?.["code"], "SLOW_READER")
+    assert.equal(fra.mesh.up("bos"), false)
+    await fra.mesh.stop()
+  })
+
+  // Pins a defect: the answers to beats were counted nowhere, and waited for such a peer until the memory was full.
+  test("a peer that sends beats and reads none of the answers costs its link as well", async () => {
+    const w = world()
+    const fra = w.add("fra", { peers: ["bos"] })
+    await fra.mesh.start()
+    let unread = 0
+    const { closed, reader } = linkedBy("bos", fra, () => unread)
+    const beat = encodeLinkFrame({ t: "BEAT", at: 1, w: 1 })
+    reader.message(beat)
+    assert.ok(fra.mesh.up("bos"))
+    unread = withLimits().meshQueueBytesMax + 1
+    reader.message(beat)
+    assert.deepEqual(closed, [4002])
     assert.equal(fra.mesh.up("bos"), false)
     await fra.mesh.stop()
   })
