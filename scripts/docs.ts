@@ -143,8 +143,8 @@ that share a row share its sentence.
 
 ## Of a POP node
 
-\`createPop({ limits: { … } })\` takes any of them. A value that is not a finite number above 0, or that contradicts another
-limit, is refused at start with \`BAD_CONFIG\` naming it.
+\`createPop({ limits: { … } })\` takes any of them. A value that is not a finite number above 0 (a whole one, unless it is a time), or that
+contradicts another limit, is refused at start with \`BAD_CONFIG\` naming it.
 
 ${table(head, limitRows(limitsIn("packages/core/src/limits.ts", "defaultLimits")))}
 

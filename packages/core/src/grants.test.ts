@@ -2,7 +2,7 @@ import assert from "node:assert/strict"
 import { test } from "node:test"
 import { setImmediate } from "node:timers/promises"
 import { actor, setup } from "./actor.ts"
-import { defaultLimits } from "./limits.ts"
+import { defaultLimits, withLimits } from "./limits.ts"
 import { memoryDisk, memoryStore } from "./memory-store.ts"
 import type { MeshMessage } from "./mesh-messages.ts"
 import type { Store } from "./store.ts"
@@ -99,6 +99,36 @@ test("a POP that hands off waits until what others pulled has arrived there, or 
     await settle()
     assert.equal(handedOff, true, how)
     await done
+    await host.stop()
+  }
+})
+
+// Pins a defect: it was sealed all the same, refused by its grantee however often it was said, and nowhere from then on.
+test("an actor whose body is more than a peer takes at once stays with its owner, whatever else it may be", async () => {
+  const bytes = 450_000
+  const limits = withLimits({
+    meshMessageBytesMax: bytes,
+    snapshotBytesMax: 300_000,
+    outputCharsMax: 100_000,
+    frameCharsMax: 100_000,
+  })
+  assert.ok(limits.snapshotBytesMax + limits.tailBytesMax + limits.journalBytesMax > bytes)
+  for (const [size, answer] of [
+    [bytes, "GRANT"],
+    [bytes + 1, "REFUSED"],
+  ] as const) {
+    const store = memoryStore({ disk: memoryDisk("bos") })
+    await store.claim("note/k", true)
+    await store.compact("note/k", { e: 0, f: 1 }, new Uint8Array(size), 0)
+    const sent: MeshMessage[] = []
+    const host = bareHost("bos", app, store, { limits, send: (_to, m) => sent.push(m) > 0 })
+    host.message("fra", pull("note/k", "s1"), undefined)
+    await settle()
+    assert.ok(
+      sent.some(({ t }) => t === answer),
+      `${size} bytes: ${sent.map(({ t }) => t).join(", ")}`,
+    )
+    assert.equal((await store.peek("note/k"))?.k, answer === "GRANT" ? "GRANTED" : "OWNED")
     await host.stop()
   }
 })

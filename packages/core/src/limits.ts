@@ -130,12 +130,20 @@ export const defaultLimits = {
 
 export type Limits = { readonly [K in keyof typeof defaultLimits]: number }
 
+/** Room for what a mesh message says beside the bytes that it is for: the sizes or chunks of a body, an actor's address. */
+const meshHeadBytes = 65_536
+/** Of one character in UTF-8. */
+const charBytesMax = 3
+
 /** Defaults with these overrides. Throws a RangeError naming the option that is out of range or contradicts another. */
 export function withLimits(overrides: Partial<Limits> = {}): Limits {
   for (const [name, value] of Object.entries(overrides)) {
     if (!(name in defaultLimits)) throw new RangeError(`limits.${name} is no limit; see limits.ts for the list`)
     if (!Number.isFinite(value) || value <= 0)
       throw new RangeError(`limits.${name} must be a finite number above 0, got ${String(value)}`)
+    // What is a time may be any; a part of a byte cannot be cut off, nor said to a peer.
+    if (!/Ms(Max|Min)?$/.test(name) && !Number.isSafeInteger(value))
+      throw new RangeError(`limits.${name} must be a whole number, got ${value}`)
   }
   const limits: Limits = { ...defaultLimits, ...overrides }
   const atMost = (a: keyof Limits, b: keyof Limits): void => {
@@ -149,13 +157,19 @@ export function withLimits(overrides: Partial<Limits> = {}): Limits {
   atMost("meshDialMsMin", "meshDialMsMax")
   atMost("overloadRetryMs", "overloadRetryMsMax")
   atMost("meshBeatMs", "meshDeadMs")
-  atMost("snapshotBytesMax", "meshMessageBytesMax")
   atMost("tailBytesMax", "snapshotBytesMax")
-  atMost("chunkBytes", "meshMessageBytesMax")
-  atMost("inlineBytesMax", "meshMessageBytesMax")
   atMost("snapshotBytesMax", "stagedBytesMax")
   atMost("outputCharsMax", "connectionBufferMax")
   atMost("meshMessageBytesMax", "meshQueueBytesMax")
+  // A longer message would never be sent: what was to go with it would be said again for ever, or be waited for.
+  const inMessage = (name: keyof Limits, bytes: number): void => {
+    if (bytes + meshHeadBytes > limits.meshMessageBytesMax)
+      throw new RangeError(
+        `limits.meshMessageBytesMax (${limits.meshMessageBytesMax}) must have room for limits.${name} (${limits[name]}), which may take ${bytes + meshHeadBytes} bytes of a message`,
+      )
+  }
+  for (const name of ["snapshotBytesMax", "chunkBytes", "inlineBytesMax"] as const) inMessage(name, limits[name])
+  for (const name of ["outputCharsMax", "frameCharsMax"] as const) inMessage(name, charBytesMax * limits[name])
   if (limits.meshStreamsMax < 2)
     throw new RangeError("limits.meshStreamsMax must be at least 2: relayed frames and bulk")
   return limits

@@ -310,6 +310,8 @@ describe("the mesh", () => {
       meshQueueBytesMax: 500_000,
       meshMessageBytesMax: 500_000,
       snapshotBytesMax: 400_000,
+      outputCharsMax: 100_000,
+      frameCharsMax: 100_000,
       meshChunkBytes: 1_000,
     }
     const fra = w.add("fra", { limits, peers: ["bos"] })

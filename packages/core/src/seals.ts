@@ -203,9 +203,12 @@ export class Seals {
   }
 }
 
-/** The largest body that is moved: a state as large as it may be, with the journal and the outbox that may go along. */
-function movableBytesMax({ snapshotBytesMax, tailBytesMax, journalBytesMax }: Limits): number {
-  return snapshotBytesMax + tailBytesMax + journalBytesMax
+/**
+ * The largest body that is moved: a state as large as it may be, with the journal and the outbox that may go along. Never more than a peer
+ * takes (`transfers.ts`): sealed, it would be nowhere.
+ */
+function movableBytesMax({ snapshotBytesMax, tailBytesMax, journalBytesMax, meshMessageBytesMax }: Limits): number {
+  return Math.min(snapshotBytesMax + tailBytesMax + journalBytesMax, meshMessageBytesMax)
 }
 
 function tooLarge(actor: string, bytes: number, { snapshotBytesMax }: Limits): SojournError {
