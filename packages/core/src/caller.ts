@@ -7,10 +7,11 @@ import {
   type QueryBody,
   type ServerFrame,
 } from "@sojourn/protocol"
-import { encodeText, plain } from "./encoded-text.ts"
-import type { HostAttach } from "./attach.ts"
+import { encodeText, plain, textOf } from "./encoded-text.ts"
+import type { HostAttach, SessionFrame } from "./attach.ts"
 import type { Chain } from "./chain.ts"
 import type { Host } from "./host.ts"
+import { meshHeadBytes, type Limits } from "./limits.ts"
 import type { Principal } from "./mesh-messages.ts"
 import type { Clock, Undo } from "./ports.ts"
 import type { SessionIds } from "./session-ids.ts"
@@ -18,12 +19,15 @@ import type { SessionIds } from "./session-ids.ts"
 /**
  * Calls from server code: a session like any client's, without a socket, so they are exactly once and in order too, wherever the actor is.
  * They never move it. One caller an actor; idle ones are let go, oldest first.
+ *
+ * A session does not live for ever, and a caller may: with nothing under way it takes a fresh one in time.
  */
 export interface CallerOptions {
   readonly host: Host
   readonly clock: Clock
   readonly sessionIds: SessionIds
   readonly who: Principal
+  readonly limits: Pick<Limits, "meshMessageBytesMax" | "sessionTtlMs" | "clockSkewMsMax">
   /** A call without a reply by then is CALL_TIMEOUT. */
   readonly callMsMax: number
 }
@@ -39,11 +43,14 @@ interface Waiting {
 /** Calls under way in one caller; one more is QUEUE_FULL. */
 const underWayMax = 256
 
+const encoder = new TextEncoder()
+
 export class Caller {
   readonly #o: CallerOptions
   readonly #actor: readonly [string, string]
   readonly #id: string
-  #sid: string
+  #sid = ""
+  #mintedAt = 0
   #attach: HostAttach | undefined
   #next = 1
   #queries = 0
@@ -56,7 +63,7 @@ export class Caller {
     this.#id = id
     this.#actor = actor
     this.#o = options
-    this.#sid = options.sessionIds.mint(options.who.id)
+    this.#fresh()
   }
 
   get idle(): boolean {
@@ -84,6 +91,15 @@ export class Caller {
     if (this.#waiting.size >= underWayMax)
       return Promise.reject(new SojournError("QUEUE_FULL", `${underWayMax} server calls to ${this.#id} are under way`))
     const p = encodeText(args)
+    const bytes = bytesOf(p.text, this.#bytesMax)
+    if (bytes > this.#bytesMax)
+      return Promise.reject(
+        new SojournError(
+          "FRAME_TOO_LARGE",
+          `the arguments of ${name} have ${bytes} bytes; ${this.#bytesMax} at the most go to another POP (limits.meshMessageBytesMax)`,
+        ),
+      )
+    this.#renew()
     return new Promise((resolve, reject) => {
       const { clock, callMsMax, host } = this.#o
       const common = { resolve, reject, deadline: clock.mono() + callMsMax }
@@ -101,12 +117,23 @@ export class Caller {
     })
   }
 
+  /** What one call may bring, and what may come with one attach: either goes to another POP in one message. */
+  get #bytesMax(): number {
+    return this.#o.limits.meshMessageBytesMax - meshHeadBytes
+  }
+
   #open(): void {
     if (this.#attach || this.#retry || this.#waiting.size === 0) return
     const calls: CallBody[] = []
     const queries: QueryBody[] = []
+    const later: SessionFrame[] = []
+    let bytes = 0
     for (const { body } of this.#waiting.values()) {
-      if ("c" in body) calls.push(body)
+      bytes += bytesOf(JSON.stringify({ ...body, p: null }), 0) + bytesOf(textOf(body.p), this.#bytesMax)
+      // In their order: once one has no room, none that follows goes ahead of it.
+      if (bytes > this.#bytesMax)
+        later.push("c" in body ? { t: "call", ch: 0, ...body } : { t: "query", ch: 0, ...body })
+      else if ("c" in body) calls.push(body)
       else queries.push(body)
     }
     const body: AttachBody = {
@@ -137,7 +164,9 @@ export class Caller {
           this.#attach = undefined
         },
       })
-      if (!over) this.#attach = attach
+      if (over) return
+      this.#attach = attach
+      for (const frame of later) this.#o.host.receive(attach, frame)
     } catch (error) {
       this.#restart(error instanceof SojournError ? error : new SojournError("INTERNAL", undefined, { cause: error }))
     }
@@ -207,10 +236,26 @@ export class Caller {
 
   /** Everything under way fails, and what comes next goes under a fresh session: no number of this one is missed. */
   #restart(error: SojournError): void {
-    this.#sid = this.#o.sessionIds.mint(this.#o.who.id)
+    this.#fresh()
+    this.#failAll(error)
+  }
+
+  #fresh(): void {
+    const { clock, sessionIds, who } = this.#o
+    this.#sid = sessionIds.mint(who.id)
+    this.#mintedAt = clock.now()
     this.#next = 1
     this.#acked = 0
-    this.#failAll(error)
+  }
+
+  /** A session that nothing is under way in and that has lived half its time: an actor that has no record of it would not open it much longer. */
+  #renew(): void {
+    const { clock, limits, host } = this.#o
+    const age = clock.now() - this.#mintedAt
+    if (!this.idle || age < (limits.sessionTtlMs - limits.clockSkewMsMax) / 2) return
+    if (this.#attach) host.leave(this.#attach)
+    this.#attach = undefined
+    this.#fresh()
   }
 
   #failAll(error: SojournError): void {
@@ -218,6 +263,11 @@ export class Caller {
     this.#waiting = new Map()
     for (const one of waiting) one.reject(error)
   }
+}
+
+/** In UTF-8; where that cannot be past `max`, the most that it may be. */
+function bytesOf(text: string, max: number): number {
+  return 3 * text.length <= max ? 3 * text.length : encoder.encode(text).length
 }
 
 /** What an argument cannot be made of is a rejection as well. */

@@ -8,6 +8,7 @@ import { assertMayCall, chainMax } from "./chain.ts"
 import { encodeText } from "./encoded-text.ts"
 import type { AnyActors } from "./handles.ts"
 import type { Host } from "./host.ts"
+import { defaultLimits } from "./limits.ts"
 import { alone } from "./testing/alone.ts"
 import { VirtualClock } from "./testing/virtual-clock.ts"
 
@@ -101,6 +102,7 @@ describe("a call chain (C52)", () => {
       clock,
       sessionIds: { mint: () => `s${++minted}`, verify: () => ({ mintedAt: 0 }) },
       who: { id: "server:bos" },
+      limits: defaultLimits,
       callMsMax: 60_000,
     })
     const chain = ["cart/a", "cart/c"]

@@ -131,7 +131,7 @@ export const defaultLimits = {
 export type Limits = { readonly [K in keyof typeof defaultLimits]: number }
 
 /** Room for what a mesh message says beside the bytes that it is for: the sizes or chunks of a body, an actor's address. */
-const meshHeadBytes = 65_536
+export const meshHeadBytes = 65_536
 /** Of one character in UTF-8. */
 const charBytesMax = 3
 

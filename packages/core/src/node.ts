@@ -229,7 +229,7 @@ export function createNode<D>(options: NodeOptions<D>): CoreNode<D> {
           break
         }
     const who = { id: `${serverPrefix}${pop}` }
-    const caller = new Caller(id, [name, key], { host, clock, sessionIds, who, callMsMax })
+    const caller = new Caller(id, [name, key], { host, clock, sessionIds, who, limits, callMsMax })
     callers.set(id, caller)
     return caller
   }

@@ -11,6 +11,8 @@ export interface Linked<D> {
   readonly node: CoreNode<D>
   readonly store: Store
   readonly events: CoreEvent[]
+  /** Ends the links that this node has dialed: what is on its way is lost. */
+  cut(): void
 }
 
 const wallClock: Clock = {
@@ -40,6 +42,7 @@ export function linked<D>(
     const inner = memoryStore({ disk: memoryDisk(pop) })
     const store = options.store?.(inner, pop) ?? inner
     const events: CoreEvent[] = []
+    const cuts: (() => void)[] = []
     const node = createNode({
       app,
       pop,
@@ -54,18 +57,25 @@ export function linked<D>(
         secret: "a mesh secret that is long enough",
         peers: pops.filter((id) => id !== pop).map((id) => ({ id, region: "eu", url: id })),
         homes: pops,
-        dialer: { dial: (url, reader) => Promise.resolve(dial(nodes.get(url)?.node, reader)) },
+        dialer: { dial: (url, reader) => Promise.resolve(dial(nodes.get(url)?.node, reader, cuts)) },
         alone: true,
       },
       authenticate: (_request, token) => (token === undefined ? null : { id: token }),
       events: (event) => events.push(event),
     })
-    nodes.set(pop, { node, store, events })
+    const cut = (): void => {
+      for (const one of cuts.splice(0)) one()
+    }
+    nodes.set(pop, { node, store, events, cut })
   }
   return (pop) => nodes.get(pop) as Linked<D>
 }
 
-function dial(to: CoreNode<unknown> | undefined, reader: PipeReader<Uint8Array>): Pipe<Uint8Array> {
+function dial(
+  to: CoreNode<unknown> | undefined,
+  reader: PipeReader<Uint8Array>,
+  cuts: (() => void)[],
+): Pipe<Uint8Array> {
   if (!to) throw new Error("nobody is there")
   let open = true
   const end = (other: () => PipeReader<Uint8Array>, own: () => PipeReader<Uint8Array>): Pipe<Uint8Array> => ({
@@ -92,6 +102,11 @@ function dial(to: CoreNode<unknown> | undefined, reader: PipeReader<Uint8Array>)
       () => accepted,
     ),
   )
+  cuts.push(() => {
+    if (!open) return
+    open = false
+    for (const one of [reader, accepted]) one.closed(1006, "cut")
+  })
   return end(
     () => accepted,
     () => reader,
