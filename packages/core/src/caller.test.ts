@@ -1,6 +1,8 @@
 import assert from "node:assert/strict"
 import { describe, test } from "node:test"
+import { frameLimits } from "@sojourn/protocol"
 import { actor, setup } from "./actor.ts"
+import type { AnyActors } from "./handles.ts"
 import { defaultLimits, type Limits } from "./limits.ts"
 import { alone } from "./testing/alone.ts"
 import { linked, type Linked } from "./testing/linked.ts"
@@ -61,6 +63,22 @@ describe("calls from server code", () => {
     const fits = handle.add("é".repeat(460_000))
     await clock.advance(100)
     assert.equal(await fits, 1)
+    await Promise.all(["bos", "fra"].map((pop) => at(pop).node.stop({ drainMs: 0 })))
+  })
+
+  // Pins a defect: the peer closed the link over it, each time it was sent, until CALL_TIMEOUT.
+  test("of an action or query whose name is too long for a frame are refused at once, and cost no link", async () => {
+    const { at, clock } = await pair()
+    const { note: notes } = at("bos").node.actors as AnyActors
+    const handle = notes?.get("k~fra")
+    const name = "x".repeat(frameLimits.nameCharsMax)
+    for (const named of [name, `${name}x`])
+      for (const call of [() => handle?.[named]?.(), () => handle?.query[named]?.()]) {
+        const refused = assert.rejects(call() ?? Promise.resolve(), { code: "UNKNOWN_ACTION", outcome: "not-executed" })
+        await clock.advance(100)
+        await refused
+      }
+    assert.ok(!at("bos").events.some(({ type }) => type === "mesh.down"))
     await Promise.all(["bos", "fra"].map((pop) => at(pop).node.stop({ drainMs: 0 })))
   })
 

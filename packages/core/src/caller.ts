@@ -1,6 +1,7 @@
 import {
   SojournError,
   codec,
+  frameLimits,
   type AttachBody,
   type CallBody,
   type Encoded,
@@ -90,6 +91,14 @@ export class Caller {
   #begin(kind: "call" | "query", name: string, args: readonly unknown[], chain: Chain): Promise<unknown> {
     if (this.#waiting.size >= underWayMax)
       return Promise.reject(new SojournError("QUEUE_FULL", `${underWayMax} server calls to ${this.#id} are under way`))
+    // No class has one, and a peer takes it for a broken frame.
+    if (name.length > frameLimits.nameCharsMax)
+      return Promise.reject(
+        new SojournError(
+          "UNKNOWN_ACTION",
+          `there is no ${kind === "call" ? "action" : "query"} ${JSON.stringify(name.slice(0, 80))}`,
+        ),
+      )
     const p = encodeText(args)
     const bytes = bytesOf(p.text, this.#bytesMax)
     if (bytes > this.#bytesMax)
