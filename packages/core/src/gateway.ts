@@ -17,6 +17,7 @@ import { frameText } from "./frame-text.ts"
 import type { Host } from "./host.ts"
 import type { Limits } from "./limits.ts"
 import { isServer, type Principal } from "./mesh-messages.ts"
+import { assertRelayable } from "./mesh-parse.ts"
 import type { Clock, EventSink, Pipe, PipeReader, Undo } from "./ports.ts"
 import type { SessionIds } from "./session-ids.ts"
 import type { Tickets } from "./tickets.ts"
@@ -283,11 +284,13 @@ class Connection implements PipeReader<string> {
     }
   }
 
-  /** Never rejects: an `authenticate` that throws refuses. */
+  /** Never rejects: an `authenticate` that throws, or returns what is no principal, refuses. */
   async #authenticate(token: string | undefined): Promise<Principal | null> {
     const { url, headers, ip } = this.#upgrade
     try {
-      return await this.#o.authenticate({ url, headers, ip }, token, this.#client)
+      const who = await this.#o.authenticate({ url, headers, ip }, token, this.#client)
+      if (who) assertRelayable(who)
+      return who
     } catch (error) {
       this.#o.events({ type: "authenticate.failed", error })
       return null
@@ -304,7 +307,7 @@ class Connection implements PipeReader<string> {
     if (frame.batch !== undefined) this.#pipe.batch?.(frame.batch)
     void this.#authenticate(frame.token).then((who) => {
       if (this.#state !== "proving") return
-      if (!who || typeof who.id !== "string" || who.id === "" || isServer(who)) {
+      if (!who || isServer(who)) {
         this.close("UNAUTHORIZED")
         return
       }

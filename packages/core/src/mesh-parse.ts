@@ -1,7 +1,7 @@
-import { ERRORS, SojournError, readClientFrame, type CallBody } from "@sojourn/protocol"
+import { ERRORS, SojournError, jsonDepthMax, nestsDeeper, readClientFrame, type CallBody } from "@sojourn/protocol"
 import { chainMax } from "./chain.ts"
 import { isForgetReply, isForgetStep } from "./forget-steps.ts"
-import type { MeshMessage } from "./mesh-messages.ts"
+import type { MeshMessage, Principal } from "./mesh-messages.ts"
 import { cutsMax } from "./record.ts"
 import { fetchMax } from "./transfers.ts"
 
@@ -15,7 +15,7 @@ type Check = (value: unknown) => boolean
 type Shape<M> = { readonly [K in Exclude<keyof M, "t">]-?: Check }
 type Shapes = { readonly [T in MeshMessage["t"]]: Shape<Extract<MeshMessage, { t: T }>> }
 
-export const meshTextMax = { actor: 1_024, name: 64, nonce: 200, hash: 200, sid: 200 } as const
+export const meshTextMax = { actor: 1_024, name: 64, nonce: 200, hash: 200, sid: 200, principal: 512 } as const
 
 const text =
   (max: number): Check =>
@@ -60,7 +60,19 @@ const wireError: Check = (x) => {
     (outcome === "not-executed" || outcome === "unknown" || outcome === "executed")
   )
 }
-const principal: Check = (x) => object(x) && text(512)((x as { id?: unknown }).id)
+const principal: Check = (x) => object(x) && text(meshTextMax.principal)((x as { id?: unknown }).id)
+
+/** Throws a TypeError where a peer would not take a session of this principal: it closes the link, and with it all other sessions on it. */
+export function assertRelayable(who: Principal): void {
+  if (!principal(who)) throw new TypeError(`a principal has an id of 1 to ${meshTextMax.principal} characters`)
+  let claims: unknown
+  try {
+    claims = JSON.parse(JSON.stringify(who))
+  } catch (cause) {
+    throw new TypeError("a principal has claims that JSON can carry: another POP may have to judge by them", { cause })
+  }
+  if (nestsDeeper(claims, jsonDepthMax)) throw new TypeError(`a principal nests at most ${jsonDepthMax} levels`)
+}
 
 const shapes: Shapes = {
   PULL: {

@@ -1,5 +1,6 @@
 import { randomUUID } from "node:crypto"
 import type { App } from "../actor.ts"
+import type { Authenticate } from "../gateway.ts"
 import { withLimits, type Limits } from "../limits.ts"
 import { memoryDisk, memoryStore } from "../memory-store.ts"
 import { createNode, type CoreNode } from "../node.ts"
@@ -34,6 +35,7 @@ export function linked<D>(
     readonly limits?: Partial<Limits>
     readonly clock?: Clock
     readonly store?: (store: Store, pop: string) => Store
+    readonly authenticate?: Authenticate
   } = {},
 ): (pop: string) => Linked<D> {
   const clock = options.clock ?? wallClock
@@ -60,7 +62,7 @@ export function linked<D>(
         dialer: { dial: (url, reader) => Promise.resolve(dial(nodes.get(url)?.node, reader, cuts)) },
         alone: true,
       },
-      authenticate: (_request, token) => (token === undefined ? null : { id: token }),
+      authenticate: options.authenticate ?? ((_request, token) => (token === undefined ? null : { id: token })),
       events: (event) => events.push(event),
     })
     const cut = (): void => {

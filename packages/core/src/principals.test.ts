@@ -1,0 +1,66 @@
+import assert from "node:assert/strict"
+import { test } from "node:test"
+import type { ServerFrame } from "@sojourn/protocol"
+import { actor, setup } from "./actor.ts"
+import type { Principal } from "./mesh-messages.ts"
+import { linked } from "./testing/linked.ts"
+import { VirtualClock } from "./testing/virtual-clock.ts"
+
+const note = actor({ state: () => ({ n: 0 }), actions: { add: (c) => ++c.state.n } })
+
+function nested(levels: number): unknown {
+  return levels === 0 ? 1 : { at: nested(levels - 1) }
+}
+
+/** What such a client is sent that calls an actor of another POP, and how its connection and the link end. */
+async function visit(who: Principal): Promise<{ told: string[]; closed: string | undefined; linkDown: boolean }> {
+  const clock = new VirtualClock()
+  const at = linked(setup({ actors: { note } }), ["bos", "fra"], { clock, authenticate: () => who })
+  await Promise.all(["bos", "fra"].map((pop) => at(pop).node.start()))
+  await clock.advance(1_000)
+  const { node, events } = at("bos")
+  const told: ServerFrame[] = []
+  let closed: string | undefined
+  const reader = node.acceptClient(
+    {
+      send: (data) => void told.push(JSON.parse(data) as ServerFrame),
+      buffered: () => 0,
+      close: (_code, reason) => void (closed = reason),
+    },
+    { url: "/v1/connect", headers: {}, ip: "127.0.0.1" },
+  )
+  reader.message(JSON.stringify({ t: "hello", client: "one", token: "ann" }))
+  await clock.advance(10)
+  const [welcome] = told
+  if (welcome?.t === "welcome") {
+    const [sid] = welcome.sessions
+    const calls = [{ c: 1, a: "add", p: { v: [] } }]
+    const attach = { ch: 1, actor: ["note", "k~fra"], sid, acked: 0, live: false, stay: true, calls }
+    reader.message(JSON.stringify({ t: "attach", ...attach }))
+    await clock.advance(1_000)
+  }
+  const seen = { told: told.map(({ t }) => t), closed, linkDown: events.some(({ type }) => type === "mesh.down") }
+  await Promise.all(["bos", "fra"].map((pop) => at(pop).node.stop({ drainMs: 0 })))
+  return seen
+}
+
+// Pins a defect: a client whose id was longer than a peer takes cost the link to that peer each time it attached to an actor there.
+test("a principal that no peer would take, or that JSON cannot carry, is let in nowhere", async () => {
+  const circle: Record<string, unknown> = {}
+  circle["itself"] = circle
+  for (const who of [
+    { id: "a".repeat(513) },
+    { id: "" },
+    { id: "ann", balance: 1n },
+    { id: "ann", circle },
+    { id: "ann", claims: nested(512) },
+  ]) {
+    const { told, closed, linkDown } = await visit(who)
+    assert.deepEqual([told, linkDown], [[], false])
+    assert.match(String(closed), /^UNAUTHORIZED/)
+  }
+  for (const who of [{ id: "a".repeat(512) }, { id: "ann", claims: nested(500) }]) {
+    const { told, linkDown } = await visit(who)
+    assert.deepEqual([told, linkDown], [["welcome", "attached", "reply"], false])
+  }
+})
