@@ -2,7 +2,7 @@ import assert from "node:assert/strict"
 import { describe, test } from "node:test"
 import { actor as actorClass, setup } from "./actor.ts"
 import { conclude, Forgetting } from "./forget.ts"
-import { isForgetReply, isForgetStep, type Surveyed } from "./forget-steps.ts"
+import { isForgetReply, isForgetStep, type ForgetReply, type ForgetStep, type Surveyed } from "./forget-steps.ts"
 import { ForgottenPops } from "./forgotten.ts"
 import { defaultLimits, withLimits } from "./limits.ts"
 import { memoryDisk, memoryStore } from "./memory-store.ts"
@@ -71,6 +71,27 @@ test("an heir stands for a home once it has inherited, and each home that was de
   assert.deepEqual([forgotten.homeNow("bos"), forgotten.heirOf("bos")], [{ pop: "nrt", role: 4 }, "nrt"])
 })
 
+// Pins a defect: one such step, and each attach at the POP that took it looked for the last heir for ever, also after a restart.
+test("no POP becomes the heir of one that stands for it, and heirs in a circle end a look", async () => {
+  const w = survivors(["bos", "nrt"])
+  const refuse = (pop: string, heir: string): Promise<ForgetReply> =>
+    w.tell("bos", { k: "refuse", pop, heir, inherited: true })
+  for (const [pop, heir] of [
+    ["fra", "fra"],
+    ["nrt", "nrt"],
+  ] as const)
+    assert.equal((await refuse(pop, heir)).k, "failed")
+  assert.equal((await refuse("fra", "nrt")).k, "refuse")
+  assert.equal((await refuse("nrt", "fra")).k, "failed")
+  assert.deepEqual([...(await w.store("bos").forgotten()).keys()], ["fra"])
+
+  const circle = new ForgottenPops()
+  circle.set("fra", { heir: "nrt", inherited: true })
+  circle.set("nrt", { heir: "fra", inherited: true })
+  assert.ok(["fra", "nrt"].includes(circle.homeNow("fra").pop))
+  assert.ok(["fra", "nrt"].includes(circle.heirOf("fra")))
+})
+
 test("steps and replies that are not of their form are refused", () => {
   for (const bad of [
     null,
@@ -93,11 +114,14 @@ function survivors(names: readonly string[]) {
   const late: (() => void)[] = []
   const timers = new Set<() => void>()
   const nodes = new Map<string, Forgetting>()
+  /** Who waits for the answer to what `tell` said. */
+  const asked = new Map<string, (reply: ForgetReply) => void>()
   let chance = 1
   let ids = 0
   for (const pop of names) {
     const forgotten = new ForgottenPops()
     const send = (to: string, message: MeshMessage): boolean => {
+      if (message.t === "FORGET_ACK") asked.get(message.nonce)?.(message.reply)
       const node = nodes.get(to)
       if (!node || (message.t !== "FORGET" && message.t !== "FORGET_ACK")) return false
       chance = (chance * 16_807) % 2_147_483_647
@@ -138,6 +162,13 @@ function survivors(names: readonly string[]) {
   }
   return {
     store: (pop: string) => memoryStore({ disk: disks.get(pop) as ReturnType<typeof memoryDisk> }),
+    /** One step as a peer would say it. */
+    tell: (pop: string, step: ForgetStep) =>
+      new Promise<ForgetReply>((resolve) => {
+        const nonce = `told-${++ids}`
+        asked.set(nonce, resolve)
+        nodes.get(pop)?.message("fra", { t: "FORGET", nonce, step })
+      }),
     async forget(by: string, heir: string) {
       const node = nodes.get(by) as Forgetting
       let ended = false

@@ -258,6 +258,11 @@ export class Forgetting {
         const { pop, heir, inherited } = step
         if (pop === self || !pops.has(pop) || !pops.has(heir))
           return { k: "failed", reason: `${pop} or its heir ${heir} is not among its peers` }
+        if (!forgotten.mayInherit(heir, pop))
+          return {
+            k: "failed",
+            reason: `${heir} cannot be the heir of ${pop}: it was forgotten itself, and ${pop} stands for it`,
+          }
         const known = await store.forget(pop, { heir, inherited })
         forgotten.set(pop, known)
         events({ type: "pop.forgotten", pop, ...known })

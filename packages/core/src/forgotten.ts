@@ -3,7 +3,7 @@ import type { Forgotten } from "./store.ts"
 
 /**
  * Which POPs were forgotten as destroyed, and who stands for them as a home: what the store remembers, in memory, so that an attach does not
- * wait for it. It only ever grows.
+ * wait for it. It only ever grows. Heirs in a circle, which two orders at once may leave, stand for nobody, and end a look all the same.
  */
 export class ForgottenPops {
   readonly #pops = new Map<string, Forgotten>()
@@ -28,7 +28,7 @@ export class ForgottenPops {
   homeNow(home: string): { readonly pop: string; readonly role: HomeRole } {
     let pop = home
     let epoch = 0
-    for (let at = this.#pops.get(pop); at?.inherited; at = this.#pops.get(pop)) {
+    for (let at = this.#pops.get(pop); at?.inherited && epoch < 2 * this.#pops.size; at = this.#pops.get(pop)) {
       pop = at.heir
       epoch += 2
     }
@@ -38,7 +38,13 @@ export class ForgottenPops {
   /** Who is, or is to be, the home: the last heir. */
   heirOf(home: string): string {
     let pop = home
-    for (let at = this.#pops.get(pop); at; at = this.#pops.get(pop)) pop = at.heir
+    let heirs = 0
+    for (let at = this.#pops.get(pop); at && heirs++ < this.#pops.size; at = this.#pops.get(pop)) pop = at.heir
     return pop
+  }
+
+  /** Not where the last heir of `heir` is `pop` itself: then nobody would stand for either. */
+  mayInherit(heir: string, pop: string): boolean {
+    return this.heirOf(heir) !== pop
   }
 }
