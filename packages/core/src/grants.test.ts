@@ -182,6 +182,22 @@ test("a grant to a POP that is away is not read before there is a link, and is s
   await host.stop()
 })
 
+// Pins a defect: each FETCH of a body that was not in memory read it from the store, also one that was not the asker's, and all at once.
+test("a body that a peer asks for again is read once at a time, and only where it was granted to that peer", async () => {
+  const store = await granted(1, 1_000_000)
+  await store.claim("note/own", true)
+  const reads: string[] = []
+  const host = bareHost("bos", app, {
+    ...store,
+    load: (id) => (reads.push(id), store.load(id)),
+  })
+  for (const id of ["note/k0", "note/own", "note/none"])
+    for (let i = 0; i < 50; i++) host.message("fra", { t: "FETCH", actor: id, blob: "b", missing: [0] }, undefined)
+  await settle()
+  assert.deepEqual(reads, ["note/k0"])
+  await host.stop()
+})
+
 // Pins a defect: 64 bodies went out every 10 ms, whatever the link carried. Past `meshQueueBytesMax` it was closed, and when it came up all
 // began again with the first: nothing arrived any more.
 test("grants that are said again leave the link room, so that each arrives", async () => {

@@ -167,7 +167,11 @@ export class Grants {
 
   /** The bytes that were announced to `to`; undefined: nothing is granted to it any more. */
   async bytes(actor: string, to: string): Promise<Uint8Array | undefined> {
-    const stored = await this.#o.store.load(actor)
+    const { store } = this.#o
+    // A body may be large, and who asks for it may ask amiss.
+    const record = await store.peek(actor)
+    if (record?.k !== "GRANTED" || record.to !== to) return undefined
+    const stored = await store.load(actor)
     return stored?.record.k === "GRANTED" && stored.record.to === to ? packBody(stored.body).bytes : undefined
   }
 

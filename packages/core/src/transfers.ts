@@ -55,6 +55,8 @@ export class Transfers {
   readonly #in = new Map<string, Incoming>()
   /** By actor and POP: what one POP asks for does not end what another one is being sent. */
   readonly #out = new Map<string, Outgoing>()
+  /** Bodies that are being read again. */
+  readonly #reading = new Set<string>()
   #inBytes = 0
   #outBytes = 0
 
@@ -103,13 +105,18 @@ export class Transfers {
       serve(known)
       return
     }
+    // Read once, however often it is asked for meanwhile: who asks says again what has not come.
+    if (this.#reading.has(key)) return
+    this.#reading.add(key)
     this.#o.again(actor, from).then(
       (bytes) => {
+        this.#reading.delete(key)
         if (bytes === undefined || this.#out.has(key)) return
         this.#keep(actor, { to: from, blob: this.blob(bytes), bytes })
         serve(this.#out.get(key))
       },
       (error: unknown) => {
+        this.#reading.delete(key)
         this.#o.events({ type: "store.failed", actor, error })
       },
     )
