@@ -1,8 +1,11 @@
 import assert from "node:assert/strict"
 import { describe, test } from "node:test"
-import { frameLimits } from "@sojourn/protocol"
+import { frameLimits, SojournError } from "@sojourn/protocol"
 import { actor, setup } from "./actor.ts"
+import type { AttachRequest } from "./attach.ts"
+import { Caller } from "./caller.ts"
 import type { AnyActors } from "./handles.ts"
+import type { Host } from "./host.ts"
 import { defaultLimits, type Limits } from "./limits.ts"
 import { alone } from "./testing/alone.ts"
 import { linked, type Linked } from "./testing/linked.ts"
@@ -100,5 +103,52 @@ describe("calls from server code", () => {
     assert.equal(await chars, 20 * 90_000 + 190)
     assert.ok(at("bos").events.filter(({ type }) => type === "mesh.up").length > 1)
     await Promise.all(["bos", "fra"].map((pop) => at(pop).node.stop({ drainMs: 0 })))
+  })
+
+  // Pins a defect: the error's own outcome was told, that of the last attach: not executed.
+  test("that may have run in an attach before say so when a later one is refused", async () => {
+    const clock = new VirtualClock()
+    const attached: AttachRequest[] = []
+    const host = {
+      attach: (request: AttachRequest) => (attached.push(request), {}),
+      receive: () => undefined,
+      leave: () => undefined,
+    } as unknown as Host
+    const caller = new Caller("note/k", ["note", "k"], {
+      host,
+      clock,
+      sessionIds: { mint: () => "sid", verify: () => ({ mintedAt: 0 }) },
+      who: { id: "server:bos" },
+      limits: defaultLimits,
+      callMsMax: 60_000,
+    })
+    const outcomes = async (made: readonly Promise<unknown>[]): Promise<unknown[]> =>
+      (await Promise.allSettled(made)).map((one) => one.status === "rejected" && (one.reason as SojournError).outcome)
+    const end = (error: SojournError): void => {
+      attached.at(-1)?.out({ t: "detached", ch: 0, err: error.toWire() })
+      attached.at(-1)?.ended()
+    }
+    const accept = (): void => {
+      attached.at(-1)?.out({ t: "reply", ch: 0, c: 0, r: 0 })
+    }
+    const corrupt = new SojournError("CORRUPT_RECORD")
+    assert.equal(corrupt.outcome, "not-executed")
+
+    let made = [caller.call("add", []), caller.query("chars", [])]
+    end(corrupt)
+    assert.deepEqual(await outcomes(made), ["not-executed", "not-executed"], "the first attach was refused")
+
+    made = [caller.call("add", []), caller.call("add", []), caller.query("chars", [])]
+    end(new SojournError("POP_UNREACHABLE"))
+    made.push(caller.call("add", []))
+    await clock.advance(1_000)
+    end(corrupt)
+    assert.deepEqual(await outcomes(made), ["unknown", "unknown", "not-executed", "not-executed"], "the second was")
+
+    made = [caller.call("add", [])]
+    accept()
+    end(corrupt)
+    assert.deepEqual(await outcomes(made), ["unknown"], "it was let in, and ended")
+    caller.close()
   })
 })

@@ -5,6 +5,7 @@ import {
   type AttachBody,
   type CallBody,
   type Encoded,
+  type Outcome,
   type QueryBody,
   type ServerFrame,
 } from "@sojourn/protocol"
@@ -39,6 +40,8 @@ interface Waiting {
   readonly resolve: (value: unknown) => void
   readonly reject: (error: SojournError) => void
   readonly deadline: number
+  /** Number of the attach that it was first handed to; undefined: none yet. */
+  sentIn: number | undefined
 }
 
 /** Calls under way in one caller; one more is QUEUE_FULL. */
@@ -53,6 +56,9 @@ export class Caller {
   #sid = ""
   #mintedAt = 0
   #attach: HostAttach | undefined
+  #attaches = 0
+  /** The last attach was not refused: what it was handed may have run. */
+  #accepted = false
   #next = 1
   #queries = 0
   #acked = 0
@@ -111,7 +117,8 @@ export class Caller {
     this.#renew()
     return new Promise((resolve, reject) => {
       const { clock, callMsMax, host } = this.#o
-      const common = { resolve, reject, deadline: clock.mono() + callMsMax }
+      const sentIn = this.#attach ? this.#attaches : undefined
+      const common = { resolve, reject, deadline: clock.mono() + callMsMax, sentIn }
       if (kind === "call") {
         const body: CallBody = { c: this.#next++, a: name, p, ...(chain.length === 0 ? {} : { chain }) }
         this.#waiting.set(`c${body.c}`, { ...common, kind, body })
@@ -137,7 +144,11 @@ export class Caller {
     const queries: QueryBody[] = []
     const later: SessionFrame[] = []
     let bytes = 0
-    for (const { body } of this.#waiting.values()) {
+    this.#attaches++
+    this.#accepted = false
+    for (const one of this.#waiting.values()) {
+      const { body } = one
+      one.sentIn ??= this.#attaches
       bytes += bytesOf(JSON.stringify({ ...body, p: null }), 0) + bytesOf(textOf(body.p), this.#bytesMax)
       // In their order: once one has no room, none that follows goes ahead of it.
       if (bytes > this.#bytesMax)
@@ -182,6 +193,7 @@ export class Caller {
   }
 
   #frame(frame: ServerFrame): void {
+    if (frame.t !== "detached") this.#accepted = true
     if (frame.t === "reply") {
       const waiting = this.#take(`c${frame.c}`)
       if (waiting) settle(waiting, frame)
@@ -270,7 +282,17 @@ export class Caller {
   #failAll(error: SojournError): void {
     const waiting = [...this.#waiting.values()]
     this.#waiting = new Map()
-    for (const one of waiting) one.reject(error)
+    for (const one of waiting) {
+      const { code, message, cause } = error
+      const outcome = this.#outcomeOf(one, error)
+      one.reject(outcome === error.outcome ? error : new SojournError(code, message, { ...error, cause, outcome }))
+    }
+  }
+
+  /** An error says what became of that which the attach that it refused was the first to bring. Of anything before, nobody knows. */
+  #outcomeOf({ kind, sentIn }: Waiting, error: SojournError): Outcome {
+    if (kind === "query" || sentIn === undefined) return "not-executed"
+    return sentIn === this.#attaches && !this.#accepted ? error.outcome : "unknown"
   }
 }
 
