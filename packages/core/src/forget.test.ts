@@ -1,5 +1,6 @@
 import assert from "node:assert/strict"
 import { describe, test } from "node:test"
+import { SojournError } from "@sojourn/protocol"
 import { actor as actorClass, setup } from "./actor.ts"
 import { conclude, Forgetting } from "./forget.ts"
 import { isForgetReply, isForgetStep, type ForgetReply, type ForgetStep, type Surveyed } from "./forget-steps.ts"
@@ -153,7 +154,10 @@ function survivors(names: readonly string[]) {
         limits,
         events: () => undefined,
         send,
-        heirOf: () => forgotten.heirOf("fra"),
+        heirOf: (id) => {
+          if (id.endsWith("~old")) throw new SojournError("BAD_KEY", `${id} names old, which is no configured POP`)
+          return forgotten.heirOf("fra")
+        },
         isHome: () => forgotten.homeNow("fra").pop === pop,
         applied: () => undefined,
         revived: () => undefined,
@@ -206,6 +210,24 @@ test("with messages lost, repeated and late, each actor has one owner, and every
   const again = await w.forget("nrt", "bos")
   assert.deepEqual([again.complete, again.revived, again.told], [true, 0, 0])
   await assert.rejects(w.forget("nrt", "nrt"), /with the heir bos/)
+})
+
+// Pins a defect: the survey ended at that actor, each time, and nothing after it was ever revived.
+test("an actor whose home is not configured any more leaves the others to go on, and is named (C29)", async () => {
+  const w = survivors(["bos", "nrt"])
+  const nrt = w.store("nrt")
+  const ids = ["cart/a", "cart/b~old", "cart/c"]
+  for (const id of ids) {
+    await nrt.install(id, false, { e: 1, v: 0, h: "", body: emptyBody }, undefined)
+    await nrt.pull(id, false, "fra")
+  }
+  for (const revived of [2, 0]) {
+    const report = await w.forget("bos", "bos")
+    assert.deepEqual([report.complete, report.revived, report.inherited], [false, revived, false])
+    assert.match(String(report.reason), /cart\/b~old, and bos has not taken over: .* is no configured POP/)
+  }
+  const kinds = await Promise.all(ids.map(async (id) => (await nrt.peek(id))?.k))
+  assert.deepEqual(kinds, ["OWNED", "GRANTED", "OWNED"])
 })
 
 // Pins a defect: what was revived was the store's alone. Where nothing else was due, its alarms waited for the next start.

@@ -122,7 +122,14 @@ export class Forgetting {
         const done = await this.#survey()
         revived += done.revived
         told += done.told
-        if (done.orders === 0) break
+        if (done.orders === 0) {
+          // Its heir might create anew what lies here.
+          if (done.homeless)
+            throw new Error(
+              `nothing became of ${done.homeless.actor}, and ${heir} has not taken over: ${reasonOf(done.homeless.error)}`,
+            )
+          break
+        }
         if (survey === surveysMax) throw new Error(`${surveysMax} surveys each found something to do; ask again`)
       }
       // The heir before all others: they ask it from then on.
@@ -137,7 +144,7 @@ export class Forgetting {
       if (failed.length > 0) throw new Error(`${failed.join(", ")} did not take over or learn the new home; ask again`)
       return { ...report, revived, told, inherited: true, complete: true }
     } catch (error) {
-      const reason = error instanceof Error ? error.message : String(error)
+      const reason = reasonOf(error)
       return { ...report, revived, told, complete: false, reason }
     }
   }
@@ -167,11 +174,12 @@ export class Forgetting {
     )
   }
 
-  /** One pass over all actors. `orders`: how many things it found to do. */
-  async #survey(): Promise<{ orders: number; revived: number; told: number }> {
+  /** One pass over all actors. `orders`: how many things it found to do; `homeless`: the first one that nothing can be said of here. */
+  async #survey(): Promise<{ orders: number; revived: number; told: number; homeless: Homeless | undefined }> {
     const cursors = this.#live().map((pop) => new Cursor(pop, (step) => this.#must(pop, step)))
     const revives = new Map<string, ReviveOrder[]>()
     const tells = new Map<string, Told[]>()
+    let homeless: Homeless | undefined
     let orders = 0
     let revived = 0
     let told = 0
@@ -199,7 +207,15 @@ export class Forgetting {
         const record = cursor.take(actor)
         return record ? [{ pop: cursor.pop, record }] : []
       })
-      const todo = conclude(records, this.#o.heirOf(actor), (pop) => this.#o.forgotten.has(pop))
+      let home: string
+      try {
+        home = this.#o.heirOf(actor)
+      } catch (error) {
+        // Its key names a POP that is not configured any more, or its class has other borders now: no reason to leave all others where they are.
+        homeless ??= { actor, error }
+        continue
+      }
+      const todo = conclude(records, home, (pop) => this.#o.forgotten.has(pop))
       if (!todo) continue
       orders++
       const { at, revive, tell } = todo
@@ -208,7 +224,7 @@ export class Forgetting {
       await flush(forgetBatchMax)
     }
     await flush(1)
-    return { orders, revived, told }
+    return { orders, revived, told, homeless }
   }
 
   async #must(pop: string, step: ForgetStep): Promise<ForgetReply> {
@@ -323,6 +339,16 @@ export function conclude(
   const owner = k === "GRANTED" ? { to: top.pop, e: e - 1 } : { to, e }
   if (owner.to === home || (standing?.e ?? -1) >= owner.e) return undefined
   return { at: home, tell: owner }
+}
+
+/** An actor that has no home with the configuration and the code of this POP. */
+interface Homeless {
+  readonly actor: string
+  readonly error: unknown
+}
+
+function reasonOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error)
 }
 
 /** A POP's records, page by page. */
