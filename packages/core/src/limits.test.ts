@@ -25,4 +25,12 @@ describe("limits", () => {
         new RegExp(`meshMessageBytesMax \\(${max}\\) must have room for limits\\.${name}`),
       )
   })
+
+  // Pins a defect: every session was expired when it was minted, and nobody could attach anywhere.
+  test("a session outlives what clocks may differ by", () => {
+    const { clockSkewMsMax } = defaultLimits
+    assert.throws(() => withLimits({ sessionTtlMs: clockSkewMsMax }), /limits\.sessionTtlMs \(300000\) must exceed/)
+    withLimits({ sessionTtlMs: clockSkewMsMax + 1 })
+    withLimits({ sessionTtlMs: 60_000, clockSkewMsMax: 5_000 })
+  })
 })

@@ -170,6 +170,11 @@ export function withLimits(overrides: Partial<Limits> = {}): Limits {
   }
   for (const name of ["snapshotBytesMax", "chunkBytes", "inlineBytesMax"] as const) inMessage(name, limits[name])
   for (const name of ["outputCharsMax", "frameCharsMax"] as const) inMessage(name, charBytesMax * limits[name])
+  // An id is good for its time without that: none would ever open a session.
+  if (limits.sessionTtlMs <= limits.clockSkewMsMax)
+    throw new RangeError(
+      `limits.sessionTtlMs (${limits.sessionTtlMs}) must exceed limits.clockSkewMsMax (${limits.clockSkewMsMax})`,
+    )
   if (limits.meshStreamsMax < 2)
     throw new RangeError("limits.meshStreamsMax must be at least 2: relayed frames and bulk")
   return limits
