@@ -2,7 +2,7 @@ import assert from "node:assert/strict"
 import { once } from "node:events"
 import { createServer } from "node:net"
 import { describe, test } from "node:test"
-import { emptyBody, setup, type CoreEvent, type PeerMemory, type Store } from "@sojourn/core"
+import { actor, emptyBody, memory, memoryDisk, setup, type CoreEvent, type PeerMemory, type Store } from "@sojourn/core"
 import { SUBPROTOCOL, SojournError } from "@sojourn/protocol"
 import { WebSocket } from "ws"
 import { createPop, type Pop } from "./pop.ts"
@@ -102,6 +102,31 @@ describe("createPop", () => {
     assert.equal(closed(), 1)
     await assert.rejects(fetch(`http://127.0.0.1:${port}/v1/health`))
   })
+
+  // Pins a defect: it threw within what it was told of, a claim or the end of a turn, and a rejection of its own ended the process.
+  for (const [how, onEvent] of [
+    ["throws", () => assert.fail("the hook")],
+    ["rejects", () => Promise.reject(new Error("the hook"))],
+  ] as const)
+    test(`an onEvent that ${how} costs nothing`, async () => {
+      const note = actor({
+        state: () => ({ n: 0 }),
+        actions: {
+          add: (c) => ++c.state.n,
+          refuse() {
+            throw new Error("not this one")
+          },
+        },
+      })
+      const storage = memory({ disk: memoryDisk("bos") })
+      const more = { app: setup({ actors: { note } }), dev: true, logLevel: "silent", onEvent } as const
+      await using bos = await createPop({ id: "bos", region: "eu", storage, ...more })
+      const handle = bos.actors.note.get("k")
+      assert.equal(await handle.add(), 1)
+      await assert.rejects(handle.refuse(), { code: "INTERNAL" })
+      assert.equal(await handle.add(), 2)
+      await bos.close()
+    })
 
   test("without authenticate, and not in dev, every client is refused and told to stop", async () => {
     await using bos = await pop("bos", emptyStore("s1").opener)

@@ -62,9 +62,16 @@ export async function createPop<D>(options: PopOptions<D>): Promise<Pop<D>> {
   const { limits, dev, peers } = checked
   const identity = { pop: options.id, node: chance.id(), region: options.region }
   const log = createEventLog(options.logLevel ?? "info", identity)
+  // It is called in the midst of whatever it tells of: what it throws is for the log, and ends nothing.
+  const hookFailed = (error: unknown): void => log({ type: "event-hook.failed", error })
   const events: EventSink = (event) => {
     log(event)
-    options.onEvent?.(event)
+    try {
+      const returned: unknown = options.onEvent?.(event)
+      if (returned instanceof Promise) returned.catch(hookFailed)
+    } catch (error) {
+      hookFailed(error)
+    }
   }
   const store = await openStore(options, dev)
   const intake = createIntake(limits.lateMsMax)
