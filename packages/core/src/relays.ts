@@ -29,6 +29,8 @@ export class Relays {
   /** Sessions of clients here, served elsewhere; sessions of clients elsewhere, served here. */
   readonly #out = new Map<string, HostAttach>()
   readonly #in = new Map<string, HostAttach>()
+  /** How many of `#out` go to each POP. */
+  readonly #links = new Map<string, number>()
   #count = 0
 
   constructor(ports: RelayPorts) {
@@ -39,14 +41,16 @@ export class Relays {
   open(att: HostAttach, to: string, seen?: number): void {
     const id = ++this.#count
     const { relaysPerLinkMax } = this.#o.limits
-    if (this.#out.size >= relaysPerLinkMax) {
-      const why = `this node relays ${this.#out.size} sessions (limits.relaysPerLinkMax)`
+    const known = this.#links.get(to) ?? 0
+    if (known >= relaysPerLinkMax) {
+      const why = `this node relays ${known} sessions to POP ${to} (limits.relaysPerLinkMax)`
       this.#o.end(att, new SojournError("RATE_LIMITED", why))
       return
     }
     att.status = "relayed"
     att.relay = { pop: to, id }
     this.#out.set(keyOf(to, id), att)
+    this.#links.set(to, known + 1)
     att.handedOver = seen !== undefined
     const { actor, who } = att.request
     const attach = seen === undefined ? { ...att.request.body, acked: att.acked } : att.resumption()
@@ -68,7 +72,7 @@ export class Relays {
   /** The client here left. */
   close(att: HostAttach): void {
     if (!att.relay) return
-    this.#out.delete(keyOf(att.relay.pop, att.relay.id))
+    this.#goesNoMore(keyOf(att.relay.pop, att.relay.id))
     this.#o.send(att.relay.pop, { t: "RELAY_CLOSE", relay: att.relay.id, dir: "in" })
     att.relay = undefined
   }
@@ -119,7 +123,7 @@ export class Relays {
     const att = this.#out.get(key)
     if (!att) this.#o.send(from, { t: "RELAY_CLOSE", relay: m.relay, dir: "in" })
     else if (m.frame.t === "detached" || m.frame.t === "moved") {
-      this.#out.delete(key)
+      this.#goesNoMore(key)
       att.relay = undefined
       att.endWith(m.frame)
       this.#o.leave(att)
@@ -134,7 +138,7 @@ export class Relays {
     if (resumed === "replay") att.out({ t: "moved", ch: att.ch, to: pop, e, ticket, stays: true })
     else {
       // What it missed is past the tail: only an attach of its own can tell it so.
-      this.#out.delete(key)
+      this.#goesNoMore(key)
       this.#o.send(pop, { t: "RELAY_CLOSE", relay: att.relay?.id ?? 0, dir: "in" })
       att.relay = undefined
       this.#o.end(att, new SojournError("SLEPT", "the actor moved further than its outbox reaches; attach again"))
@@ -154,8 +158,17 @@ export class Relays {
     for (const [key, att] of [...this.#in]) if (key.startsWith(`${pop} `)) this.#o.leave(att)
   }
 
-  #lose(key: string, att: HostAttach): void {
+  #goesNoMore(key: string): void {
+    const pop = this.#out.get(key)?.relay?.pop
+    if (pop === undefined) return
     this.#out.delete(key)
+    const left = (this.#links.get(pop) ?? 1) - 1
+    if (left === 0) this.#links.delete(pop)
+    else this.#links.set(pop, left)
+  }
+
+  #lose(key: string, att: HostAttach): void {
+    this.#goesNoMore(key)
     const pop = att.relay?.pop ?? ""
     att.relay = undefined
     const why = `the relay to POP ${pop} broke`

@@ -52,7 +52,7 @@ export interface PopOptions<D> {
   /** Where clients reach this POP, if its Host header does not say so. */
   readonly publicUrl?: string
   readonly limits?: Partial<Limits>
-  /** Every event of this node, as it happens. Must not throw. */
+  /** Every event of this node, as it happens. What it throws is for the log. */
   readonly onEvent?: EventSink
   /** Default `info`. */
   readonly logLevel?: LogLevel
