@@ -3,6 +3,7 @@ import type { HandInput } from "./handoff.ts"
 import { readAhead } from "./journal.ts"
 import { unpackBody } from "./mesh-codec.ts"
 import type { Blob, MeshMessage } from "./mesh-messages.ts"
+import { badMesh } from "./mesh-parse.ts"
 import type { Chance, EventSink, Primitives } from "./ports.ts"
 import type { Searches } from "./searches.ts"
 import type { Slot } from "./slot.ts"
@@ -31,6 +32,9 @@ export interface ArrivalPorts {
   stopped(): boolean
   input(slot: Slot, input: HandInput): void
 }
+
+/** No history gets as far: from here an epoch or revision is soon no whole number, and a peer closes the link over the GRANT that says it. */
+const countMax = 2 ** 52
 
 type GrantMessage = Extract<MeshMessage, { t: "GRANT" }>
 
@@ -80,6 +84,7 @@ export class Arrivals {
   }
 
   grant(from: string, m: GrantMessage, body: Uint8Array): void {
+    if (m.e > countMax || m.v > countMax) badMesh(`a GRANT of epoch ${m.e} and revision ${m.v}`)
     if (m.blob) this.#expectGrant(from, m, m.blob)
     else this.#grantCame(from, m, body)
   }
