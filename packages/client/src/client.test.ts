@@ -1521,6 +1521,22 @@ describe("C66 close", () => {
     assert.equal((await Promise.all([client.list.get("c").push("1"), run()]))[0], 1)
     await client.close()
   })
+
+  // The signal's abort rejected a promise that nobody had been given, which ends a Node process.
+  test("what is refused for lack of room leaves nothing that listens", async () => {
+    const { client, run } = setUp({ limits: { actorsMax: 1 } })
+    const [used, unused] = [client.list.get("a"), client.list.get("b")]
+    await Promise.all([used.push("1"), run()])
+    const { signal } = new AbortController()
+    await assert.rejects(unused.with({ signal }).push("1"), { code: "RATE_LIMITED", outcome: "not-executed" })
+    assert.deepEqual(getEventListeners(signal, "abort"), [])
+    const states: unknown[] = []
+    assert.throws(() => unused.state.subscribe((state) => states.push(state)), { code: "RATE_LIMITED" })
+    used.close()
+    await Promise.all([unused.push("2"), run()])
+    assert.deepEqual(states, [])
+    await client.close()
+  })
 })
 
 describe("names", () => {
@@ -1529,6 +1545,9 @@ describe("names", () => {
     const handle = client.list.get("a")
     assert.equal(await Promise.resolve(handle), handle)
     assert.equal(await Promise.resolve(client), client)
+    // Each of them was a call of an action of that name, whose rejection nobody waited for.
+    assert.deepEqual(Object.keys(JSON.parse(JSON.stringify(handle)) as object).slice(0, 2), ["actor", "state"])
+    assert.equal(JSON.stringify([handle.call, handle.query]), "[{},{}]")
     const loose = client.actor("list", "a")
     await Promise.all([loose.call["close"]?.("x"), loose.call["state"]?.("y"), run()])
     assert.deepEqual(applied(), ["close(x)", "state(y)"])

@@ -6,15 +6,16 @@ import type { ActorHandle, ActorShape, CallOptions, ResumeInfo } from "./types.t
 type Method = (...args: unknown[]) => Promise<unknown>
 
 /**
- * Any name is a member, made once, at first use. `then` is none: an awaited object must not look like a promise. Members of `own` (and
- * what every object has) come first.
+ * Any name is a member, made once, at first use. `then` and `toJSON` are none: whoever awaits the object, or writes it to a log, calls what
+ * is there. Members of `own` (and what every object has) come first.
  */
 export function anyName<T extends object>(own: T | null, make: (name: string) => object): T {
   const target = own ?? (Object.create(null) as T)
   const made = new Map<string, object>()
   return new Proxy(target, {
     get(_, name) {
-      if (typeof name !== "string" || name === "then" || name in target) return Reflect.get(target, name)
+      if (typeof name !== "string" || name === "then" || name === "toJSON" || name in target)
+        return Reflect.get(target, name)
       let member = made.get(name)
       if (!member) made.set(name, (member = make(name)))
       return member

@@ -162,6 +162,7 @@ export class Link {
         "QUEUE_FULL",
         `${this.session.queued} calls to ${this.id} wait to be sent (limits.queueCallsMax, queueCharsMax); make fewer, or wait for replies`,
       )
+    this.use()
     const waiter = Promise.withResolvers<unknown>()
     const deadline = this.#host.clock.mono() + timeoutMs
     const request: Request = {
@@ -181,7 +182,6 @@ export class Link {
       signal.addEventListener("abort", listener, { once: true })
       request.release = () => signal.removeEventListener("abort", listener)
     }
-    this.use()
     if (deadline < this.#deadline) this.#deadline = deadline
     this.#host.alarmAt(deadline)
     this.session.push(request)
@@ -216,10 +216,10 @@ export class Link {
   }
 
   subscribe(listener: (state: never) => void): Undo {
-    const undo = this.live.subscribe(listener)
     // An attach without live state under way is made again, with it.
     if (this.#phase !== "idle" && !this.#liveAttach) this.#leave()
     this.use()
+    const undo = this.live.subscribe(listener)
     this.live.tell(listener)
     return undo
   }

@@ -99,7 +99,7 @@ export interface HandleMembers<D> {
   close(): void
 }
 
-/** Actions are called on the handle itself. `then` is no action's name here: an awaited handle must not be a promise. */
+/** Actions are called on the handle itself. `then` and `toJSON` are no action's names here: a handle may be awaited and logged. */
 export type ActorHandle<D> = HandleMembers<D> & Omit<Methods<ActionsOf<D>>, keyof HandleMembers<unknown>>
 
 export interface ActorClass<D> {
