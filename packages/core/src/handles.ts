@@ -92,13 +92,14 @@ export function actorHandles(
   )
 }
 
+/** Any name is one, except what is looked for and called on whatever is awaited, or written to a log. */
 function methods(
   run: (name: string, args: unknown[]) => Promise<unknown>,
   own: Readonly<Record<string, unknown>>,
 ): object {
   return new Proxy(own, {
     get: (target, name) =>
-      typeof name !== "string" || name === "then"
+      typeof name !== "string" || name === "then" || name === "toJSON"
         ? undefined
         : Object.hasOwn(target, name)
           ? target[name]

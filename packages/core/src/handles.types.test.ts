@@ -77,4 +77,6 @@ void test("a turn's other actors may be used as they are, or typed by an app or 
     ["then", false],
   ] as const)
     assert.equal(await orders.get("o").isThere(name), there)
+  // A log that writes a handle would have called an action, whose rejection nobody waits for.
+  assert.equal(JSON.stringify([carts.get("a"), carts]), '[{"key":"a","query":{}},{}]')
 })
