@@ -58,7 +58,8 @@ export interface PopOptions<D> {
   readonly logLevel?: LogLevel
 }
 
-export type LogLevel = "silent" | "error" | "warn" | "info" | "debug"
+const logLevels = ["silent", "error", "warn", "info", "debug"] as const
+export type LogLevel = (typeof logLevels)[number]
 
 /** The same, complete and consistent. */
 export interface CheckedOptions {
@@ -84,6 +85,12 @@ function checkName(what: string, name: unknown): void {
     bad(`${what} must be 1 to 32 of a-z, 0-9 and "-", beginning with a letter; got ${JSON.stringify(name)}`)
 }
 
+/** A text is none: one that says "false" would switch it on. */
+function checkSwitch(what: string, value: unknown): void {
+  if (value !== undefined && typeof value !== "boolean")
+    bad(`${what} must be true or false; got ${JSON.stringify(value)}`)
+}
+
 function checkUrl(what: string, url: unknown, schemes: readonly string[]): void {
   const parsed = typeof url === "string" && URL.canParse(url) ? new URL(url) : undefined
   if (parsed === undefined || !schemes.includes(parsed.protocol) || parsed.host === "")
@@ -102,12 +109,19 @@ function checkSecrets(secret: unknown): readonly string[] {
   return secrets as string[]
 }
 
-function checkPeers(id: string, peers: readonly MeshPeer[]): readonly MeshPeer[] {
+function isObject(value: unknown): boolean {
+  return typeof value === "object" && value !== null
+}
+
+function checkPeers(id: string, region: string, peers: readonly MeshPeer[]): readonly MeshPeer[] {
   const seen = new Set<string>()
+  if (!Array.isArray(peers) || !peers.every(isObject)) bad("mesh.peers must be an array of { id, region, url }")
   for (const peer of peers) {
     checkName("a peer's id", peer.id)
     checkName(`the region of peer ${peer.id}`, peer.region)
     if (peer.id !== id) checkUrl(`the url of peer ${peer.id}`, peer.url, ["ws:", "wss:"])
+    else if (peer.region !== region)
+      bad(`region is ${region}, and mesh.peers has ${peer.region} for ${id}: every POP must give the same`)
     if (seen.has(peer.id)) bad(`mesh.peers names ${peer.id} twice; a POP has one id and one url`)
     seen.add(peer.id)
   }
@@ -121,6 +135,7 @@ function checkHomes(id: string, peers: readonly MeshPeer[], homes: readonly stri
       `mesh.homes is required with peers: the POPs where new actors come into being, the same list on every POP, never changed; for example ${JSON.stringify([id, ...peers.map((peer) => peer.id)])}`,
     )
   }
+  if (!Array.isArray(homes)) bad(`mesh.homes must be an array of POP ids; got ${JSON.stringify(homes)}`)
   const pops = new Set([id, ...peers.map((peer) => peer.id)])
   const seen = new Set<string>()
   for (const home of homes) {
@@ -133,8 +148,8 @@ function checkHomes(id: string, peers: readonly MeshPeer[], homes: readonly stri
 
 /** A class whose actors could be nowhere is a mistake of this list, or of that class. */
 function checkResidencies(app: object, regions: readonly string[]): void {
-  const { actors } = app as { actors?: Readonly<Record<string, { readonly residency?: unknown }>> }
-  for (const [name, { residency }] of Object.entries(actors ?? {}))
+  const { actors } = app as { actors: Readonly<Record<string, { readonly residency?: unknown }>> }
+  for (const [name, { residency }] of Object.entries(actors))
     if (Array.isArray(residency) && !regions.some((region) => insideResidency(residency as Residency, region)))
       bad(
         `no POP is inside the residency ${residency.join(", ")} of ${name}: the configured regions are ${[...new Set(regions)].join(", ")}`,
@@ -152,20 +167,30 @@ function checkLimits(limits: Partial<Limits> | undefined): Limits {
 /** Throws BAD_CONFIG naming the option, what was given and what to give. */
 export function checkOptions<D>(options: PopOptions<D>, nodeEnv: string | undefined): CheckedOptions {
   const { id, mesh, origins } = options
-  if (typeof options.app !== "object" || options.app === null) bad("app must be what setup() returned")
+  if (!isObject(options.app) || !isObject(options.app.actors)) bad("app must be what setup() returned")
   checkName("id", id)
   checkName("region", options.region)
   if (typeof options.storage?.open !== "function") bad('storage must be a store to open, for example lmdb("./data")')
+  checkSwitch("dev", options.dev)
+  checkSwitch("admin", options.admin)
+  if (mesh !== undefined && !isObject(mesh)) bad("mesh must be an object; leave it out for a POP that stands alone")
+  checkSwitch("mesh.alone", mesh?.alone)
   if (options.dev === true && nodeEnv === "production")
     bad("dev: true lets in whoever asks; it does not run with NODE_ENV=production. Give authenticate instead")
   if (options.admin === true && mesh === undefined)
     bad("admin: true is for POPs with a mesh: its token is made of mesh.secret")
   if (options.authenticate !== undefined && typeof options.authenticate !== "function")
     bad("authenticate must be a function (request, token) => principal or null")
+  if (options.onEvent !== undefined && typeof options.onEvent !== "function")
+    bad("onEvent must be a function (event) => …")
+  if (options.logLevel !== undefined && !logLevels.includes(options.logLevel))
+    bad(`logLevel must be one of ${logLevels.join(", ")}; got ${JSON.stringify(options.logLevel)}`)
+  if (origins !== undefined && origins !== "*" && !Array.isArray(origins))
+    bad(`origins must be an array of URLs, or "*"; got ${JSON.stringify(origins)}`)
   if (origins !== undefined && origins !== "*")
     for (const origin of origins) checkUrl("an origin", origin, ["http:", "https:"])
   if (options.publicUrl !== undefined) checkUrl("publicUrl", options.publicUrl, ["http:", "https:", "ws:", "wss:"])
-  const peers = checkPeers(id, mesh?.peers ?? [])
+  const peers = checkPeers(id, options.region, mesh?.peers ?? [])
   checkResidencies(options.app, [options.region, ...peers.map(({ region }) => region)])
   return {
     limits: checkLimits(options.limits),
