@@ -48,7 +48,7 @@ function echoNode() {
             read.push(text)
             if (text === "throw") throw new Error("a defect")
             if (text === "close") pipe.close(4002, "SLOW_READER: " + "ж".repeat(200))
-            else pipe.send(text)
+            else if (text !== "wait") pipe.send(text)
           },
           closed: over,
         }
@@ -102,6 +102,30 @@ async function open(url: string, protocols: string[] = [SUBPROTOCOL], headers: R
   })
   await once(ws, "open")
   return { ws, closed }
+}
+const upgradeHead = [
+  "GET /v1/connect HTTP/1.1",
+  "Host: x",
+  "Connection: Upgrade",
+  "Upgrade: websocket",
+  "Sec-WebSocket-Version: 13",
+  "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+  `Sec-WebSocket-Protocol: ${SUBPROTOCOL}`,
+]
+/** A socket that upgrades, if it writes all of it, and then answers nothing. */
+async function deafTo(port: number, head: readonly string[]) {
+  const socket = connect({ port, host: "127.0.0.1", allowHalfOpen: true })
+  socket.on("error", () => undefined)
+  const closed = once(socket, "close")
+  if (head.length > 0) socket.write(head.join("\r\n"))
+  if (head.at(-1) === "\r\n") await once(socket, "data")
+  socket.resume()
+  socket.once("end", () => socket.end())
+  return { socket, closed }
+}
+/** A whole text frame of a client. */
+function textFrame(text: string): Buffer {
+  return Buffer.concat([Buffer.from([0x81, 0x80 | text.length, 0, 0, 0, 0]), Buffer.from(text)])
 }
 async function refusedWith(url: string, protocols: string[], headers: Record<string, string> = {}): Promise<number> {
   const ws = new WebSocket(url, protocols, { headers })
@@ -173,6 +197,31 @@ describe("the front door", () => {
     socket.write(Buffer.alloc(20_000))
     await over
     assert.equal(closed.length, 1)
+  })
+
+  // What was read of a frame was kept for as long as `authenticate` took, and for 30 s after the connection was closed.
+  for (const [who, head, greeting] of [
+    ["who is not welcomed yet", [], ["wait"]],
+    ["who was refused", [], ["close"]],
+    ["a foreign page", ["Origin: https://evil.example"], []],
+  ] as const)
+    test(`C69 nor for ${who}`, async () => {
+      const { port } = await listen({ limits: { helloMsMax: 60_000 } })
+      const { socket, closed } = await deafTo(port, [...upgradeHead, ...head, "\r\n"])
+      for (const text of greeting) socket.write(textFrame(text))
+      const header = Buffer.alloc(14)
+      header[0] = 0x81
+      header[1] = 0x80 | 127
+      header.writeBigUInt64BE(3_000_000n, 2)
+      socket.write(Buffer.concat([header, Buffer.alloc(20_000)]))
+      await closed
+    })
+
+  test("C69 who does not answer a close, or sends half a request or none, is cut off", async () => {
+    const { port } = await listen({ limits: { helloMsMax: 50 } })
+    const foreign = [...upgradeHead, "Origin: https://evil.example", "\r\n"]
+    const all = await Promise.all([foreign, upgradeHead, []].map((head) => deafTo(port, head)))
+    await Promise.all(all.map(({ closed }) => closed))
   })
 
   test("C69 closes binary, broken UTF-8 and broken framing as BAD_FRAME", async () => {
@@ -406,14 +455,7 @@ describe("health and lifecycle", () => {
   test("C66 close() ends every socket, also one that never answers, and frees the port", async () => {
     const { front, url, port } = await listen()
     const polite = await open(url)
-    const deaf = connect(port, "127.0.0.1")
-    deaf.on("error", () => undefined)
-    const key = "dGhlIHNhbXBsZSBub25jZQ=="
-    deaf.write(
-      `GET /v1/connect HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: ${key}\r\nSec-WebSocket-Protocol: ${SUBPROTOCOL}\r\n\r\n`,
-    )
-    await once(deaf, "data")
-    const gone = once(deaf, "close")
+    const { closed: gone } = await deafTo(port, [...upgradeHead, "\r\n"])
     await front.close(50)
     assert.equal((await polite.closed)[0], 4000)
     await gone
@@ -430,8 +472,36 @@ describe("health and lifecycle", () => {
       assert.match(error.message, new RegExp(`port ${port} on 127.0.0.1 is in use by another process`))
       return true
     })
+    for (const wrong of [65_536, -1, 80.5, NaN, undefined, "pipe"])
+      await assert.rejects(front.listen(wrong as number, "127.0.0.1"), { code: "BAD_CONFIG" })
     assert.ok((await front.listen(0, "127.0.0.1")).port > 0)
     await assert.rejects(front.listen(0, "127.0.0.1"), /listens already/)
+  })
+
+  test("what begins to listen while this closes is closed too, and nothing is opened afterwards", async () => {
+    const { front } = makeFront()
+    const opening = front.listen(0, "localhost")
+    await front.close(50)
+    const { port } = await opening
+    await assert.rejects(fetch(`http://localhost:${port}/v1/health`))
+    const server = createServer()
+    assert.throws(() => front.attach(server), { code: "NOT_SERVING" })
+    assert.equal(server.listenerCount("upgrade"), 0)
+    const { front: second } = makeFront()
+    second.shut()
+    await assert.rejects(second.listen(0, "127.0.0.1"), { code: "NOT_SERVING" })
+  })
+
+  // Both answered the first client's upgrade, which ended the process.
+  test("two POPs cannot be attached to one server at the same time", async () => {
+    const [{ front: first }, { front: second }] = [makeFront(), makeFront()]
+    const server = createServer()
+    first.attach(server)
+    first.attach(server)
+    assert.throws(() => second.attach(server), { code: "BAD_CONFIG" })
+    await first.close()
+    second.attach(server)
+    assert.equal(server.listenerCount("upgrade"), 1)
   })
 
   test("a request that is cut off half way is not waited for", async () => {

@@ -18,8 +18,8 @@ import { feedBytes, feedText, PopSocket, socketPipe } from "./socket.ts"
  * A foreign page's upgrade is completed and then closed with 4503: a browser does not tell its page an HTTP status, and the client is to
  * stop, not to retry.
  *
- * Until its first frame a connection may send a few KiB (`helloCharsMax`); that is counted on the socket itself, since the library would
- * buffer a whole frame of the later limit for a stranger.
+ * Until it is welcomed a connection may send a few KiB (`helloCharsMax`), also while it is asked who it is, and after it was refused; that is
+ * counted on the socket itself, since the library would buffer a whole frame of the later limit for a stranger.
  */
 export const CONNECT_PATH = "/v1/connect"
 export const HEALTH_PATH = "/v1/health"
@@ -77,16 +77,27 @@ export interface Answer {
   readonly body: object
 }
 
+/** Servers that some POP's front takes upgrades from: two would answer the same one. */
+const taken = new WeakSet<Server>()
+
 export function createFront(options: FrontOptions): Front {
   const { node, limits, policy, identity, events, take } = options
   const sockets = new Set<WebSocket>()
   const attached = new Map<Server, (request: IncomingMessage, socket: Duplex, head: Buffer) => void>()
   let own: Server | undefined
+  let opening: Promise<void> | undefined
   let clients = 0
   let shut = false
   let closed = false
 
-  const shared = { noServer: true, clientTracking: false, perMessageDeflate: false, WebSocket: PopSocket } as const
+  const shared = {
+    noServer: true,
+    clientTracking: false,
+    perMessageDeflate: false,
+    // Whoever is closed has as long to answer as whoever opens has to greet.
+    closeTimeout: limits.helloMsMax,
+    WebSocket: PopSocket,
+  } as const
   const clientDoor = new WebSocketServer({
     ...shared,
     // Characters are bounded, and one takes up to 3 bytes in UTF-8; `feedText` counts them.
@@ -125,16 +136,16 @@ export function createFront(options: FrontOptions): Front {
     if (allowed && upgrade.ticket !== undefined) node.early(upgrade.ticket)
     clientDoor.handleUpgrade(request, socket, head, (ws) => {
       track(ws)
+      clients++
+      ws.once("close", () => clients--)
+      const welcomed = watchGreeting(ws, socket)
       if (!allowed) {
         events({ type: "front.foreign-origin", code: "FOREIGN_ORIGIN", origin: String(origin).slice(0, 200) })
         ws.on("error", () => undefined)
         ws.close(CLOSE_CODES.FOREIGN_ORIGIN[0], "FOREIGN_ORIGIN")
         return
       }
-      clients++
-      ws.once("close", () => clients--)
-      watchGreeting(ws, socket)
-      const reader = node.acceptClient(socketPipe<string>(ws, socket), upgrade)
+      const reader = node.acceptClient(onFirst(socketPipe<string>(ws, socket), welcomed), upgrade)
       feedText(ws, reader, limits.frameCharsMax, events, take)
     })
   }
@@ -160,10 +171,18 @@ export function createFront(options: FrontOptions): Front {
     else if (server.listenerCount("upgrade") === 1) refuse(socket, 404, "not found")
   }
 
+  /** Nobody would let go of what is opened when this has closed. */
+  const assertOpen = (): void => {
+    if (shut) throw new SojournError("NOT_SERVING", "this POP is closing, or closed; make another one")
+  }
+
   const attach = (server: Server): void => {
+    assertOpen()
     if (attached.has(server)) return
+    if (taken.has(server)) throw new SojournError("BAD_CONFIG", "another POP is attached to this server")
     const listener = onUpgrade(server)
     attached.set(server, listener)
+    taken.add(server)
     server.on("upgrade", listener)
   }
 
@@ -206,15 +225,22 @@ export function createFront(options: FrontOptions): Front {
   return {
     attach,
     async listen(port, host) {
+      assertOpen()
       if (own) throw new SojournError("BAD_CONFIG", "this POP listens already; call listen() once")
+      const helloMs = Math.ceil(limits.helloMsMax)
       const server = createServer(
-        { headersTimeout: limits.helloMsMax, requestTimeout: 2 * limits.helloMsMax },
+        {
+          headersTimeout: helloMs,
+          requestTimeout: 2 * helloMs,
+          // The library looks only so often whether anybody has taken too long.
+          connectionsCheckingInterval: Math.ceil(helloMs / 4),
+        },
         onRequest,
       )
       own = server
       attach(server)
       try {
-        await listening(server, port, host)
+        await (opening = listening(server, port, host))
       } catch (error) {
         own = undefined
         attached.delete(server)
@@ -239,6 +265,8 @@ export function createFront(options: FrontOptions): Front {
     async close(graceMs = 1_000) {
       shut = true
       closed = true
+      // A server cannot be closed before it listens.
+      await opening?.catch(() => undefined)
       const ended = [...sockets].map((ws) => new Promise<void>((resolve) => ws.once("close", () => resolve())))
       const server = own
       const stopped = server && new Promise<void>((resolve) => server.close(() => resolve()))
@@ -250,7 +278,10 @@ export function createFront(options: FrontOptions): Front {
       await Promise.all(ended)
       await stopped
       clearTimeout(cutOff)
-      for (const [to, listener] of attached) to.off("upgrade", listener)
+      for (const [to, listener] of attached) {
+        to.off("upgrade", listener)
+        taken.delete(to)
+      }
       attached.clear()
     },
   }
@@ -290,29 +321,51 @@ function upgradeOf(request: IncomingMessage, offered: readonly string[], url: UR
   }
 }
 
-/** Closes a connection that sends more before its first frame is complete than a first frame may have. */
-function watchGreeting(ws: WebSocket, socket: Duplex): void {
+/** Calls `fn` when the first message is sent. */
+function onFirst(pipe: Pipe<string>, fn: () => void): Pipe<string> {
+  return {
+    ...pipe,
+    send(data, done) {
+      this.send = pipe.send
+      fn()
+      pipe.send(data, done)
+    },
+  }
+}
+
+/**
+ * Ends a connection that sends more than a first frame may have before it is welcomed. Returns what is to be called when something is sent to it:
+ * that is the welcome, unless the connection is closed at once.
+ */
+function watchGreeting(ws: WebSocket, socket: Duplex): () => void {
   const bytesMax = 3 * frameLimits.helloCharsMax + 64
   let bytes = 0
   const count = (chunk: Buffer): void => {
     bytes += chunk.length
     if (bytes <= bytesMax) return
     stop()
+    ws.pause()
     ws.close(CLOSE_CODES.FRAME_TOO_LARGE[0], `FRAME_TOO_LARGE: over ${frameLimits.helloCharsMax} characters`)
-    // It may go on sending into a frame that nobody wants: the library waits far longer for its answer to the close.
+    // Its answer to the close is behind what nobody wants to read.
     setTimeout(() => ws.terminate(), 500).unref()
   }
   const stop = (): void => {
     socket.off("data", count)
-    ws.off("message", stop)
     ws.off("close", stop)
   }
   socket.prependListener("data", count)
-  ws.on("message", stop)
   ws.on("close", stop)
+  return () => {
+    process.nextTick(() => {
+      if (ws.readyState === ws.OPEN) stop()
+    })
+  }
 }
 
 function listening(server: Server, port: number, host: string): Promise<void> {
+  // A text that is no number would be the path of a socket; nothing, any free port.
+  if (!Number.isInteger(port) || port < 0 || port > 65_535)
+    throw new SojournError("BAD_CONFIG", `a port must be an integer from 0 to 65535; got ${JSON.stringify(port)}`)
   return new Promise((resolve, reject) => {
     server.once("error", (error: NodeJS.ErrnoException) => {
       const why =

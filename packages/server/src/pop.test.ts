@@ -181,9 +181,14 @@ describe("createPop", () => {
   test("a POP that waits for its first peer can be closed", async () => {
     const { mesh } = await meshOf(["bos", "fra"])
     const { opener, closed } = emptyStore("s1")
-    const bos = await pop("bos", opener, { mesh })
+    const events: string[] = []
+    const bos = await pop("bos", opener, { mesh, onEvent: ({ type }) => void events.push(type) })
+    const ready = assert.rejects(bos.ready(), { code: "NOT_SERVING" })
     await bos.close()
+    await ready
+    assert.ok(!events.includes("pop.started"), "it never served")
     assert.equal(closed(), 1)
+    await assert.rejects(bos.listen(0), { code: "NOT_SERVING" })
   })
 
   test("a store that is refused is closed again, and one that cannot open says why", async () => {

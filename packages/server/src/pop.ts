@@ -1,5 +1,6 @@
 import type { Server } from "node:http"
 import { createNode, type Authenticate, type CoreNode, type EventSink, type MoveDone, type Store } from "@sojourn/core"
+import { SojournError } from "@sojourn/protocol"
 import { createAdmin } from "./admin.ts"
 import { createEventLog } from "./event-log.ts"
 import { createFront } from "./front.ts"
@@ -13,7 +14,7 @@ export interface Pop<D> {
   readonly id: string
   /**
    * Opens this POP's own HTTP server, for clients, peers, health and readiness. `port` 0 takes a free one; the answer says which. Rejects
-   * with BAD_CONFIG where the port is in use.
+   * with BAD_CONFIG where the port is in use, with NOT_SERVING once it is being closed.
    */
   listen(port: number, host?: string): Promise<{ readonly port: number }>
   /** Takes the WebSocket upgrades of `/v1/connect` and `/v1/mesh` from a server of yours; everything else stays its own. */
@@ -22,7 +23,7 @@ export interface Pop<D> {
   fetch(request: Request): Promise<Response | undefined>
   /**
    * Resolves when this POP serves: at once when it stands alone, else when it has heard a peer. Rejects with STORE_LOST when a peer
-   * remembers another store of this POP than the one it has: it will then never serve.
+   * remembers another store of this POP than the one it has: it will then never serve. Rejects with NOT_SERVING when it is closed before.
    */
   ready(): Promise<void>
   /** Typed calls from server code to any actor, wherever it is. */
@@ -108,7 +109,9 @@ export async function createPop<D>(options: PopOptions<D>): Promise<Pop<D>> {
     policy: { origins: checked.origins, publicUrl: options.publicUrl, loopback: dev },
   })
 
-  const starting = node.start()
+  const starting = node.start().then(() => {
+    if (!node.serving()) throw new SojournError("NOT_SERVING", `POP ${identity.pop} was closed before it served`)
+  })
   const settled = starting.then(
     () => events({ type: "pop.started", pop: identity.pop }),
     (error: unknown) => events({ type: "pop.start-failed", pop: identity.pop, error }),
