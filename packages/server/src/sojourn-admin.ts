@@ -52,6 +52,9 @@ async function main(): Promise<number> {
 try {
   process.exitCode = await main()
 } catch (error) {
-  console.error(`sojourn-admin: ${error instanceof Error ? error.message : String(error)}`)
+  // That a fetch has failed is its message; why, its cause.
+  const { cause } = error as { cause?: unknown }
+  const said = [error, cause].filter((one) => one instanceof Error).map(({ message }) => message)
+  console.error(`sojourn-admin: ${said.join(": ") || String(error)}`)
   process.exitCode = 1
 }
