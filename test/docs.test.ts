@@ -207,6 +207,8 @@ test("README.md's example runs, and prints what README.md says", { timeout: 60_0
     const pops = ["bos", "fra"].map((id) => start("pop.ts", id))
     assert.deepEqual(await Promise.all(pops.map(({ first }) => first)), ["bos serves", "fra serves"])
     assert.deepEqual(await start("client.ts").all, promised)
+    // Run again at once, it waited for ever: the cart was in Frankfurt, and stayed there for the client that had just left.
+    assert.equal((await start("client.ts").all).at(-1), "things in all: 6")
   } finally {
     const gone = [...running].map((child) => once(child, "close"))
     for (const child of running) child.kill("SIGKILL")
