@@ -32,12 +32,19 @@ interface Silent {
   readonly actions: { readonly set: (c: Context<number>, to: number) => void }
   readonly queries?: Readonly<Record<string, (c: Context<unknown>, ...args: never[]) => unknown>>
 }
+/** The same without actions, which was no app either; and what it has was not typed. */
+interface Watched {
+  readonly state: () => number
+  readonly actions?: Readonly<Record<string, (c: never, ...args: never[]) => unknown>>
+  readonly queries?: { readonly above: (c: Context<number>, what: number) => boolean }
+}
 interface App {
   readonly actors: {
     readonly cart: typeof cart
     readonly bare: typeof bare
     readonly on: typeof bare
     readonly silent: Silent
+    readonly watched: Watched
   }
 }
 type Same<A, B> = (<T>() => T extends A ? 1 : 2) extends <T>() => T extends B ? 1 : 2 ? true : false
@@ -58,6 +65,10 @@ export async function typed(client: Client<App>): Promise<void> {
   await handle.remove("book")
   // @ts-expect-error a query is no action
   await handle.total()
+  const watched = client.watched.get("w")
+  same<typeof watched.query, { readonly above: (what: number) => Promise<boolean> }>()
+  // @ts-expect-error it has no actions
+  await watched.call.set?.(1)
   same<ReturnType<typeof handle.query.total>, Promise<number>>()
   // @ts-expect-error an action is no query
   await handle.query.add("book")

@@ -3,10 +3,9 @@ import type { ClientLimits } from "./limits.ts"
 
 /**
  * What of an application's type a client uses. It is structural, so that importing `App` as a type brings nothing of the server in.
- * Contexts are `any` here because the client never sees one.
+ * Contexts are `never` here, which every function's may be, because the client never sees one.
  */
-// eslint-disable-next-line @typescript-eslint/no-explicit-any
-type AnyFunction = (c: any, ...args: never[]) => any
+type AnyFunction = (c: never, ...args: never[]) => unknown
 type Functions = Readonly<Record<string, AnyFunction>>
 
 export interface ActorShape {
@@ -45,9 +44,7 @@ export type Methods<T> = { readonly [K in keyof T & string]: Method<T[K]> }
 // eslint-disable-next-line @typescript-eslint/no-explicit-any
 type LooseMethods = Readonly<Record<string, (...args: any[]) => Promise<any>>>
 /** With an untyped client every name is allowed, on `call` and `query`. */
-type MethodsOrLoose<D, T> = string extends keyof (D extends { readonly actions?: infer A } ? NonNullable<A> : Empty)
-  ? LooseMethods
-  : Methods<T>
+type MethodsOrLoose<D, T> = ActorShape extends D ? LooseMethods : Methods<T>
 
 /** How the client came to the actor again: `new` and `replay` missed nothing that was theirs, `snapshot` skipped what lies between. */
 export interface ResumeInfo {
