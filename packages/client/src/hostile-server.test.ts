@@ -17,6 +17,7 @@ function meet() {
   const clock = new ManualClock()
   const readers: SocketReader[] = []
   const errors: string[] = []
+  const sent: string[] = []
   const client = createClient({
     url: "ws://pop",
     clock,
@@ -24,14 +25,14 @@ function meet() {
     socket: (_url, _protocols, reader) => {
       readers.push(reader)
       return {
-        send: () => undefined,
+        send: (text) => sent.push(text),
         buffered: () => 0,
         close: (code, reason) => queueMicrotask(() => reader.closed(code, reason)),
       }
     },
   })
   client.on("error", ({ code }) => errors.push(code))
-  return { client, clock, readers, errors }
+  return { client, clock, readers, errors, sent }
 }
 
 test("what is no number arms no timer, and does not keep another from being armed", async () => {
@@ -107,3 +108,29 @@ test("session ids that are no list are no error of the next attach", async () =>
   await client.close()
   await assert.rejects(call, { code: "CLIENT_CLOSED" })
 })
+
+for (const retryAfterMs of [-5, 0, "soon"])
+  test(`an actor that is said to be there again after ${retryAfterMs} ms is asked for again, and not in a tight loop`, async () => {
+    const { client, clock, readers, sent } = meet()
+    const call = client.actor("list", "a").call["add"]?.(1)
+    call?.catch(() => undefined)
+    await settled()
+    readers[0]?.open()
+    readers[0]?.message(JSON.stringify(welcome))
+    let attaches = 0
+    const answer = async (): Promise<void> => {
+      await settled()
+      for (const text of sent.splice(0)) {
+        const { t, ch } = JSON.parse(text) as { t: string; ch?: number }
+        if (t !== "attach") continue
+        attaches++
+        const err = { code: "MAILBOX_FULL", message: "", retry: "later", outcome: "not-executed", retryAfterMs }
+        readers[0]?.message(JSON.stringify({ t: "detached", ch, err }))
+      }
+    }
+    for (let i = 0; i < 20; i++) await answer()
+    assert.equal(attaches, 1)
+    await clock.advance(1_000, answer)
+    assert.ok(attaches > 1 && attaches < 10, `${attaches} attaches`)
+    await client.close()
+  })

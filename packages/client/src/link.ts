@@ -542,7 +542,7 @@ export class Link {
     else this.#drop()
     const attempt = this.#tries++
     const delay =
-      error.retryAfterMs ??
+      Math.max(0, error.retryAfterMs ?? 0) ||
       (error.retry !== "elsewhere"
         ? this.#host.retryDelayMs(attempt)
         : attempt < limits.bouncesMax
