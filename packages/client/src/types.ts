@@ -1,3 +1,4 @@
+/// <reference lib="esnext.disposable" preserve="true" />
 import type { Chance, Clock, MoveReport, Resumed, SojournError, Undo } from "@sojourn/protocol"
 import type { ClientLimits } from "./limits.ts"
 
