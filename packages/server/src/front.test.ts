@@ -7,7 +7,7 @@ import { setTimeout as delay } from "node:timers/promises"
 import { SojournError, SUBPROTOCOL, TICKET_PREFIX } from "@sojourn/protocol"
 import { withLimits, type CoreEvent, type Limits, type Pipe } from "@sojourn/core"
 import { WebSocket } from "ws"
-import { createFront, type ClientUpgrade, type Front } from "./front.ts"
+import { createFront, FORGET_PATH, type AdminDesk, type ClientUpgrade, type Front } from "./front.ts"
 import { createMeshDialer, MESH_SUBPROTOCOL } from "./mesh-dialer.ts"
 import type { OriginPolicy } from "./origin.ts"
 
@@ -75,6 +75,7 @@ interface FrontSetUp {
   policy?: Partial<OriginPolicy>
   limits?: Partial<Limits>
   take?: (chars: number, run: () => void) => void
+  admin?: AdminDesk
 }
 function makeFront(options: FrontSetUp = {}) {
   const echo = echoNode()
@@ -86,6 +87,7 @@ function makeFront(options: FrontSetUp = {}) {
     identity: { pop: "bos", node: "n1", region: "us-east" },
     events: (event) => void events.push(event),
     policy: { origins: [], publicUrl: undefined, loopback: false, ...options.policy },
+    ...(options.admin && { admin: options.admin }),
   })
   fronts.push(front)
   return { ...echo, front, events }
@@ -450,6 +452,30 @@ describe("health and lifecycle", () => {
     const response = front.fetch(new Request(`${base}/v1/ready`))
     assert.equal(response?.status, 503)
     assert.equal(response.headers.get("retry-after"), "1")
+  })
+
+  // All of it was read, whoever sent it: the desk judges afterwards.
+  test("C69 what is asked through fetch is read no further than it may be long", async () => {
+    const asked: string[] = []
+    const { front } = makeFront({
+      admin: (_, body) => {
+        asked.push(body)
+        return Promise.resolve({ status: 200, body: {} })
+      },
+    })
+    let pulled = 0
+    const endless = new ReadableStream<Uint8Array>({
+      pull(to) {
+        to.enqueue(new Uint8Array(1_000))
+        if (++pulled === 1_000) to.close()
+      },
+    })
+    const post = (body: BodyInit) =>
+      front.administer(new Request(`http://x${FORGET_PATH}`, { method: "POST", body, duplex: "half" } as RequestInit))
+    assert.equal((await post(endless))?.status, 413)
+    assert.ok(pulled < 10, `${pulled} were read`)
+    assert.equal((await post("{ж}"))?.status, 200)
+    assert.deepEqual(asked, ["{ж}"])
   })
 
   test("C66 close() ends every socket, also one that never answers, and frees the port", async () => {

@@ -290,11 +290,24 @@ export function createFront(options: FrontOptions): Front {
 const adminBytesMax = 4_096
 
 async function administered(admin: AdminDesk, request: Request): Promise<Response> {
-  const { status, body } = await admin(
-    request.headers.get("authorization") ?? undefined,
-    (await request.text()).slice(0, adminBytesMax),
-  )
+  const text = await bodyOf(request)
+  const { status, body } =
+    text === undefined
+      ? { status: 413, body: { error: `over ${adminBytesMax} bytes` } }
+      : await admin(request.headers.get("authorization") ?? undefined, text)
   return new Response(JSON.stringify(body), { status, headers: headersOf(status) })
+}
+
+/** Undefined: it is longer than anybody may ask; the rest is not read. */
+async function bodyOf({ body }: Request): Promise<string | undefined> {
+  const parts: Uint8Array[] = []
+  let bytes = 0
+  for await (const part of body ?? []) {
+    bytes += part.length
+    if (bytes > adminBytesMax) return undefined
+    parts.push(part)
+  }
+  return Buffer.concat(parts).toString()
 }
 
 function headersOf(status: number): Record<string, string> {
