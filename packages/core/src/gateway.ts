@@ -17,7 +17,7 @@ import { frameText } from "./frame-text.ts"
 import type { Host } from "./host.ts"
 import type { Limits } from "./limits.ts"
 import { isServer, type Principal } from "./mesh-messages.ts"
-import { assertRelayable } from "./mesh-parse.ts"
+import { relayable } from "./mesh-parse.ts"
 import type { Clock, EventSink, Pipe, PipeReader, Undo } from "./ports.ts"
 import type { SessionIds } from "./session-ids.ts"
 import type { Tickets } from "./tickets.ts"
@@ -289,8 +289,7 @@ class Connection implements PipeReader<string> {
     const { url, headers, ip } = this.#upgrade
     try {
       const who = await this.#o.authenticate({ url, headers, ip }, token, this.#client)
-      if (who) assertRelayable(who)
-      return who
+      return who ? relayable(who) : null
     } catch (error) {
       this.#o.events({ type: "authenticate.failed", error })
       return null

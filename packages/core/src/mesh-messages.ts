@@ -117,7 +117,7 @@ export interface Blob {
   readonly chunks: readonly string[]
 }
 
-/** Who a client is, as `authenticate` returned it. `id` is what sessions and tickets are bound to. */
+/** Who a client is, as `authenticate` returned it. `id` is what sessions and tickets are bound to. Of the claims, what JSON carries. */
 export interface Principal {
   readonly id: string
   readonly [claim: string]: unknown

@@ -62,16 +62,25 @@ const wireError: Check = (x) => {
 }
 const principal: Check = (x) => object(x) && text(meshTextMax.principal)((x as { id?: unknown }).id)
 
-/** Throws a TypeError where a peer would not take a session of this principal: it closes the link, and with it all other sessions on it. */
-export function assertRelayable(who: Principal): void {
-  if (!principal(who)) throw new TypeError(`a principal has an id of 1 to ${meshTextMax.principal} characters`)
-  let claims: unknown
+/**
+ * A principal as each POP has it that the client is relayed to: else a claim would be another thing where the actor is. Throws a TypeError where
+ * a peer would not take it: that closes the link, and with it all other sessions on it.
+ */
+export function relayable(who: Principal): Principal {
+  let copy: unknown
   try {
-    claims = JSON.parse(JSON.stringify(who))
+    copy = JSON.parse(JSON.stringify(who))
   } catch (cause) {
-    throw new TypeError("a principal has claims that JSON can carry: another POP may have to judge by them", { cause })
+    throw new TypeError(
+      `a principal has claims that JSON can carry, since another POP may judge by them: ${String(cause)}`,
+    )
   }
-  if (nestsDeeper(claims, jsonDepthMax)) throw new TypeError(`a principal nests at most ${jsonDepthMax} levels`)
+  if (!principal(copy))
+    throw new TypeError(
+      `authenticate must return null, or an object with an id of 1 to ${meshTextMax.principal} characters`,
+    )
+  if (nestsDeeper(copy, jsonDepthMax)) throw new TypeError(`a principal nests at most ${jsonDepthMax} levels`)
+  return copy as Principal
 }
 
 const shapes: Shapes = {

@@ -2,7 +2,9 @@ import assert from "node:assert/strict"
 import { test } from "node:test"
 import type { ServerFrame } from "@sojourn/protocol"
 import { actor, setup } from "./actor.ts"
+import type { Authenticate } from "./gateway.ts"
 import type { Principal } from "./mesh-messages.ts"
+import { alone } from "./testing/alone.ts"
 import { linked } from "./testing/linked.ts"
 import { VirtualClock } from "./testing/virtual-clock.ts"
 
@@ -62,5 +64,73 @@ test("a principal that no peer would take, or that JSON cannot carry, is let in 
   for (const who of [{ id: "a".repeat(512) }, { id: "ann", claims: nested(500) }]) {
     const { told, linkDown } = await visit(who)
     assert.deepEqual([told, linkDown], [["welcome", "attached", "reply"], false])
+  }
+})
+
+// A BigInt in a principal broke the relay to another POP as an INVARIANT, which dropped the actor there for everybody; a Date was a text there.
+
+/** Who the actor is told has called it, or the code that the connection was closed with and the event of it. */
+async function meet(who: unknown): Promise<unknown> {
+  let tell: (what: unknown) => void
+  const told = new Promise<unknown>((resolve) => (tell = resolve))
+  const door = actor({
+    state: () => ({}),
+    actions: { knock: () => undefined },
+    authorize: (_, principal) => {
+      tell(principal)
+      return true
+    },
+  })
+  const authenticate = (() => who) as Authenticate
+  const { node, events } = await alone(setup({ actors: { door } }), { authenticate })
+  const reader = node.acceptClient(
+    {
+      send: (data) => {
+        const frame = JSON.parse(data) as ServerFrame
+        if (frame.t !== "welcome") return
+        const calls = [{ c: 1, a: "knock", p: { v: [] } }]
+        const attach = {
+          t: "attach",
+          ch: 1,
+          actor: ["door", "a"],
+          sid: frame.sessions[0],
+          acked: 0,
+          live: false,
+          calls,
+        }
+        reader.message(JSON.stringify(attach))
+      },
+      buffered: () => 0,
+      close: (code) => {
+        tell([code, ...events.filter(({ type }) => type === "authenticate.failed").map(({ error }) => String(error))])
+      },
+    },
+    { url: "/v1/connect", headers: {}, ip: "127.0.0.1" },
+  )
+  reader.message(JSON.stringify({ t: "hello", client: "test", token: "t" }))
+  const what = await told
+  await node.stop()
+  return what
+}
+
+void test("a principal is what JSON carries of it, here as where it is relayed to", async () => {
+  const since = new Date(0)
+  assert.deepEqual(await meet({ id: "ann", since, roles: ["a"], left: undefined, can: () => true }), {
+    id: "ann",
+    since: since.toISOString(),
+    roles: ["a"],
+  })
+})
+
+void test("who is no principal is refused, and the log says why", async () => {
+  assert.deepEqual(await meet(null), [4502])
+  for (const [who, why] of [
+    [{ id: "ann", number: 5n }, /BigInt/],
+    ["ann", /authenticate must return null, or an object with an id/],
+    [{ id: "" }, /authenticate must return null, or an object with an id/],
+  ] as const) {
+    const [code, event] = (await meet(who)) as [number, string]
+    assert.equal(code, 4502)
+    assert.match(event, why)
   }
 })

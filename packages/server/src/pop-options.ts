@@ -40,7 +40,10 @@ export interface PopOptions<D> {
   }
   /** Whether whoever has the mesh secret may have this POP forget a destroyed one over HTTP (`sojourn-admin`). Default false. */
   readonly admin?: boolean
-  /** Who this is, or null: refused. Called for each connection and each new token. Absent: nobody is let in, unless `dev`. */
+  /**
+   * Who this is, or null: refused. Called for each connection and each new token. Absent: nobody is let in, unless `dev`. What `authorize` then sees
+   * is what JSON carries of it, as at any other POP.
+   */
   readonly authenticate?: (
     request: ConnectRequest,
     token: string | undefined,

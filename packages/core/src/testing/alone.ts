@@ -1,6 +1,7 @@
 import { createHash, createHmac, hkdfSync, randomUUID } from "node:crypto"
 import { crc32 } from "node:zlib"
 import type { App } from "../actor.ts"
+import type { Authenticate } from "../gateway.ts"
 import { defaultLimits, type Limits } from "../limits.ts"
 import { memoryDisk, memoryStore } from "../memory-store.ts"
 import { createNode, type CoreNode } from "../node.ts"
@@ -23,6 +24,7 @@ export async function alone<D>(
     readonly store?: (store: Store) => Store
     readonly clock?: Clock
     readonly loop?: LoopLoad
+    readonly authenticate?: Authenticate
   } = {},
 ): Promise<{ node: CoreNode<D>; events: CoreEvent[]; store: Store; again: (app?: App<D>) => Promise<CoreNode<D>> }> {
   const disk = memoryDisk("disk")
@@ -50,7 +52,7 @@ export async function alone<D>(
       chance: { random: Math.random, id: () => randomUUID() },
       primitives,
       limits: { ...defaultLimits, ...options.limits },
-      authenticate: (_request, token) => (token === undefined ? null : { id: token }),
+      authenticate: options.authenticate ?? ((_request, token) => (token === undefined ? null : { id: token })),
       events: (event) => events.push(event),
       ...(options.loop && { loop: options.loop }),
     })
