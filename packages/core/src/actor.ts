@@ -205,7 +205,7 @@ export interface ActorDefinition<
  * none may be "state"; a clash is a TypeError here rather than a surprise in `authorize`.
  */
 export function actor<
-  S,
+  S extends object,
   // What `c` is comes from `Actions` below: a constraint here would fix the alarms' types before they are known.
   A extends Readonly<Record<string, (c: never, ...args: never[]) => unknown>>,
   Q extends Queries<S>,

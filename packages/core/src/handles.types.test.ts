@@ -57,6 +57,10 @@ const order = actor({
   },
 })
 
+// It compiled, and the first client was told BAD_STATE.
+// @ts-expect-error a state is an object
+assert.ok(actor({ state: () => 0 }))
+
 const app = setup({ actors: { cart, order } })
 type App = typeof app
 
