@@ -153,6 +153,8 @@ class Connection implements PipeReader<string> {
   #state: "new" | "proving" | "open" | "closed" = "new"
   #who: Principal | undefined
   #client = ""
+  /** The last one that came while one is being looked at. */
+  #token: string | undefined
   #heardAt: number
   #timer: Undo | undefined
   #tokens: number
@@ -268,10 +270,7 @@ class Connection implements PipeReader<string> {
         return
       }
       case "token":
-        void this.#authenticate(frame.token).then((who) => {
-          if (!who || who.id !== this.#who?.id) this.close("UNAUTHORIZED")
-          else this.#who = who
-        })
+        void this.#renew(frame.token)
         return
       case "sessions":
         this.#send({ t: "sessions", sessions: this.#mint(frame.n) })
@@ -294,6 +293,20 @@ class Connection implements PipeReader<string> {
       this.#o.events({ type: "authenticate.failed", error })
       return null
     }
+  }
+
+  /** One at a time, and of those that come meanwhile the last: each may cost a call to somewhere else, and could end before the one it follows. */
+  async #renew(token: string): Promise<void> {
+    const waits = this.#token !== undefined
+    this.#token = token
+    if (waits) return
+    for (let asked; asked !== this.#token && this.#state === "open";) {
+      asked = this.#token
+      const who = await this.#authenticate(asked)
+      if (!who || who.id !== this.#who?.id) this.close("UNAUTHORIZED")
+      else this.#who = who
+    }
+    this.#token = undefined
   }
 
   #mint(n: number): string[] {

@@ -134,3 +134,42 @@ void test("who is no principal is refused, and the log says why", async () => {
     assert.match(event, why)
   }
 })
+
+// Each of a connection's thousands of frames called authenticate at once, and an old token's answer could replace a newer one's.
+void test("a connection's tokens are looked at one at a time, the last one of those that wait", async () => {
+  const asked: (string | undefined)[] = []
+  const answers: (() => void)[] = []
+  let told = (): void => undefined
+  const next = (): Promise<void> => new Promise((resolve) => (told = resolve))
+  const { node } = await alone(setup({ actors: {} }), {
+    authenticate: (_, token) => {
+      asked.push(token)
+      told()
+      return token === "first" ? { id: "ann" } : new Promise((resolve) => answers.push(() => resolve({ id: "ann" })))
+    },
+  })
+  const welcome = next()
+  const reader = node.acceptClient(
+    {
+      send: () => {
+        told()
+      },
+      buffered: () => 0,
+      close: () => undefined,
+    },
+    { url: "/v1/connect", headers: {}, ip: "127.0.0.1" },
+  )
+  const say = (t: string, token: string): void => {
+    reader.message(JSON.stringify({ t, client: "test", token }))
+  }
+  say("hello", "first")
+  await welcome
+  await next()
+  for (const token of ["second", "third", "fourth"]) say("token", token)
+  assert.deepEqual(asked, ["first", "second"])
+  const again = next()
+  answers[0]?.()
+  await again
+  assert.deepEqual(asked, ["first", "second", "fourth"])
+  await node.stop()
+})
