@@ -11,6 +11,8 @@ describe("the tap on a traveller's sockets", () => {
   let url = ""
   const arrivals: string[] = []
   const said: string[] = []
+  /** What the client was given, and how many frames had been told of by then. */
+  const read: string[] = []
   const tap: Tap = {
     arriving: () => arrivals.push("arriving"),
     helloSent: () => arrivals.push("hello"),
@@ -44,7 +46,8 @@ describe("the tap on a traveller's sockets", () => {
           port.send('{"t":"hello"}')
           resolve()
         },
-        message: () => {
+        message: (data) => {
+          read.push(`${said.length} ${data}`)
           count += 1
           look()
         },
@@ -93,5 +96,15 @@ describe("the tap on a traveller's sockets", () => {
     await Promise.all([first.closed, second.closed])
     await hello()
     assert.deepEqual(arrivals.splice(0), ["arriving", "hello"])
+  })
+
+  test("of several frames in one message each is told of right before the client reads it", async () => {
+    const { far, heard } = await hello()
+    said.length = 0
+    read.length = 0
+    far.send('{"t":"welcome"}\n{"t":"attached"}\n{"t":"reply"}')
+    await heard(3)
+    assert.deepEqual(said, ["welcome", "attached", "reply"])
+    assert.deepEqual(read, ['1 {"t":"welcome"}', '2 {"t":"attached"}', '3 {"t":"reply"}'])
   })
 })

@@ -32,14 +32,14 @@ export function tappedSocket(tap: Tap): SocketFactory {
     }
     socket.onmessage = (event: MessageEvent<unknown>) => {
       if (typeof event.data !== "string") return
-      // A message is one frame or several, a line each.
+      // A message is one frame or several, a line each: whoever watches is told of one right before the client reads it.
       for (const frame of event.data.split("\n")) {
         const type = typePattern.exec(frame)?.[1]
         if (type === "welcome") serving.add(socket)
         if (socket === latest && type === "welcome") arriving()
         if (socket === latest && type !== undefined) tap.heard?.(type, performance.now())
+        reader.message(frame)
       }
-      reader.message(event.data)
     }
     socket.onclose = (event) => {
       serving.delete(socket)
