@@ -362,6 +362,24 @@ describe("calls", () => {
     }
   })
 
+  test("a url that no POP is at by itself is refused by name, and no socket is opened", async () => {
+    for (const url of ["ws://bos/v1/connect", "ws://bos/v1/connect/", "ws://bos?at=fra", "ws://bos/#x"]) {
+      const { world, client, run, statuses } = setUp({ url })
+      const call = client.list.get("a").push("x")
+      const refused = assert.rejects(call, { code: "BAD_CONFIG", outcome: "not-executed" })
+      await run()
+      await refused
+      assert.equal(world.sockets.length, 0)
+      assert.equal(statuses.at(-1), "failed")
+      await client.close()
+    }
+    const { client, run } = setUp({ url: "ws://bos/games/" })
+    const call = client.list.get("a").push("x")
+    await run()
+    assert.equal(await call, 1)
+    await client.close()
+  })
+
   test("a call made right before the client closes is sent before the socket is closed", async () => {
     const { world, client, run } = setUp()
     world.batch = 65_536
