@@ -12,8 +12,8 @@ import { openSocket, Wire } from "./wire.ts"
 
 const subscribers = 200
 const everyMs = 50
-/** Outputs after which a subscriber acknowledges: at this pace, as often as the client package does (200 ms). */
-const ackEach = 4
+/** A subscriber acknowledges what it has heard so long after the first of it, a quarter more or less, as the client package does. */
+const ackMs = 200
 
 /** `heard` is told of each delivery what was said. */
 interface Room {
@@ -48,12 +48,22 @@ const sojourn: OpenRoom = async (url, heard, name) => {
     return wire
   }
   const all = await Promise.all(Array.from({ length: subscribers }, (_, i) => join(`subscriber${i}`)))
+  let closed = false
   for (const wire of all) {
-    let outs = 0
+    let heardUpTo: number | undefined
     wire.heard = (frame: ServerFrame) => {
       if (frame.t !== "out") throw new Error(`unexpected: ${JSON.stringify(frame)}`)
       for (const [, { v }] of frame.ev ?? []) heard(v as string)
-      if (++outs % ackEach === 0) wire.send({ t: "ack", ch: 1, c: 0, r: frame.r })
+      if (heardUpTo === undefined)
+        setTimeout(
+          () => {
+            if (closed || heardUpTo === undefined) return
+            wire.send({ t: "ack", ch: 1, c: 0, r: heardUpTo })
+            heardUpTo = undefined
+          },
+          ackMs * (0.75 + Math.random() / 2),
+        )
+      heardUpTo = frame.r
     }
   }
   const speaker = await join("speaker")
@@ -64,7 +74,10 @@ const sojourn: OpenRoom = async (url, heard, name) => {
   let c = 0
   return {
     say: (text) => speaker.send({ t: "call", ch: 1, c: ++c, a: "say", p: { v: [text] } }),
-    close: async () => void (await Promise.all([...all, speaker].map((wire) => wire.close()))),
+    close: async () => {
+      closed = true
+      await Promise.all([...all, speaker].map((wire) => wire.close()))
+    },
   }
 }
 

@@ -441,6 +441,23 @@ describe("calls", () => {
     await client.close()
   })
 
+  test("those who hear one output at once acknowledge it at times of their own", async () => {
+    const acknowledgedAt = async (random: number): Promise<number> => {
+      const { world, client, run, clock, advance } = setUp({ chance: { random: () => random, id: () => "c1" } })
+      const handle = client.list.get("a")
+      await Promise.all([handle.ready(), run()])
+      const from = clock.mono()
+      await Promise.all([handle.push("x"), run()])
+      const acks = (): number => world.socket.frames.filter(({ t }) => t === "ack").length
+      while (acks() === 0 && clock.mono() < from + 1_000) await advance(1)
+      await client.close()
+      return Math.round(clock.mono() - from)
+    }
+    assert.equal(await acknowledgedAt(0), 150)
+    assert.equal(await acknowledgedAt(0.5), 200)
+    assert.equal(await acknowledgedAt(1), 250)
+  })
+
   test("sending pauses while the socket's buffer is full", async () => {
     const { world, client, run, advance, applied } = setUp()
     const handle = client.list.get("a")

@@ -36,7 +36,7 @@ class Core implements LinkHost, ConnectionOwner {
   principal: string | undefined
   refusal: SojournError | undefined
   readonly #options: ClientOptions
-  readonly #chance: Chance
+  readonly chance: Chance
   readonly #alarm: Alarm
   /** Those that have a place: all that are wanted, and some that were. */
   readonly #links = new Map<string, Entry>()
@@ -58,7 +58,7 @@ class Core implements LinkHost, ConnectionOwner {
     this.#options = options
     this.limits = withLimits(options.limits)
     this.clock = options.clock ?? ambientClock()
-    this.#chance = options.chance ?? ambientChance()
+    this.chance = options.chance ?? ambientChance()
     this.#alarm = new Alarm(this.clock, (now) => this.#sweep(now))
     this.tickets = new Tickets(this.limits.ticketsMax, options.storage)
     this.emitter = new Emitter((cause) => {
@@ -71,7 +71,7 @@ class Core implements LinkHost, ConnectionOwner {
         token: options.token,
         limits: this.limits,
         clock: this.clock,
-        chance: this.#chance,
+        chance: this.chance,
         socket: options.socket ?? ambientSocket,
         page: options.page ?? ambientPage(),
         alarm: this.#alarm,
@@ -215,7 +215,7 @@ class Core implements LinkHost, ConnectionOwner {
   }
 
   retryDelayMs(attempt: number): number {
-    return retryDelayMs(attempt, this.#chance, this.limits)
+    return retryDelayMs(attempt, this.chance, this.limits)
   }
 
   emit<K extends keyof ClientEvents>(name: K, payload: ClientEvents[K]): void {
@@ -237,7 +237,7 @@ class Core implements LinkHost, ConnectionOwner {
   }
 
   hello(token: string | undefined, attaching: boolean): string {
-    this.#clientId ??= (this.#options.clientId ?? this.#chance.id()).slice(0, 64)
+    this.#clientId ??= (this.#options.clientId ?? this.chance.id()).slice(0, 64)
     const { batchCharsMax: batch } = frameLimits
     const text = JSON.stringify({ t: "hello", client: this.#clientId, token, batch }).slice(0, -1)
     const attaches: string[] = []

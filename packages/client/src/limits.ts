@@ -35,7 +35,7 @@ export const defaultLimits = {
   heartbeatMs: 20_000,
   /** Time to hear anything after a probe on `online`, `pageshow` or a page made visible. */
   probeMs: 4_000,
-  /** Replies and outputs are acknowledged after so many, or after so long. */
+  /** Replies and outputs are acknowledged after so many, or after so long, a quarter more or less by chance. */
   ackFrames: 32,
   ackMs: 200,
   /** `close()` waits so long for the other side. */

@@ -2,6 +2,7 @@ import {
   SojournError,
   codec,
   frameLimits,
+  type Chance,
   type Clock,
   type Encoded,
   type Outcome,
@@ -39,6 +40,7 @@ export interface LinkHost {
   readonly limits: ClientLimits
   readonly counts: { attaches: number; resent: number; gaps: number; duplicates: number }
   readonly clock: Clock
+  readonly chance: Chance
   /** What frames are sent on. If only its socket's buffer is in the way, `sweep` comes soon. */
   readonly connection: Pick<Connection, "canSend" | "say" | "send" | "wire">
   /** Set once nothing will be sent any more, or until `connect`. */
@@ -598,9 +600,11 @@ export class Link {
 
   /** A reply or an output came: tells the server before long, so that it may forget it. */
   #heard(): void {
-    const { limits } = this.#host
+    const { limits, clock, chance } = this.#host
     if (++this.#unacked >= limits.ackFrames) this.#acknowledge()
-    else if (this.#unacked === 1) this.#host.alarmAt((this.#ackAt = this.#host.clock.mono() + limits.ackMs))
+    else if (this.#unacked === 1)
+      // Not the same for all: many hear one output at once, and would all speak while the server says the next one.
+      this.#host.alarmAt((this.#ackAt = clock.mono() + limits.ackMs * (0.75 + chance.random() / 2)))
   }
 
   #acknowledge(): void {
