@@ -33,8 +33,9 @@ interface Hunted {
   connect(): Wire
 }
 
-/** What fails here by the doing of the author: an echo of what the codec does not carry, a POP that does not exist. It is masked, and logged. */
-const authors = /^there is no POP|nests deeper than|^Detected property|^the data of ActorError/
+/** What fails here by the doing of the author: an echo of what the codec does not carry, a POP that does not exist, a token of any length as the id. It is masked, and logged. */
+const authors =
+  /^there is no POP|nests deeper than|^Detected property|^the data of ActorError|^authenticate must return/
 
 export function problemOf(event: CoreEvent): string | undefined {
   const { type, error } = event
