@@ -46,6 +46,8 @@ interface Waiting {
 
 /** Calls under way in one caller; one more is QUEUE_FULL. */
 const underWayMax = 256
+/** Records that one caller's sessions, one after another, leave in the actor. */
+const recordsMax = 16
 
 const encoder = new TextEncoder()
 
@@ -272,8 +274,11 @@ export class Caller {
   /** A session that nothing is under way in and that has lived half its time: an actor that has no record of it would not open it much longer. */
   #renew(): void {
     const { clock, limits, host } = this.#o
-    const age = clock.now() - this.#mintedAt
-    if (!this.idle || age < (limits.sessionTtlMs - limits.clockSkewMsMax) / 2) return
+    const { sessionTtlMs, clockSkewMsMax } = limits
+    const opensMs = (sessionTtlMs - clockSkewMsMax) / 2
+    // One with calls leaves a record for as long: many of them would fill the actor's table.
+    const lastsMs = this.#next === 1 ? opensMs : Math.max(opensMs, (sessionTtlMs + 2 * clockSkewMsMax) / recordsMax)
+    if (!this.idle || clock.now() - this.#mintedAt < lastsMs) return
     if (this.#attach) host.leave(this.#attach)
     this.#attach = undefined
     this.#fresh()
