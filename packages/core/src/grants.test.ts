@@ -133,27 +133,32 @@ test("an actor whose body is more than a peer takes at once stays with its owner
   }
 })
 
-// Pins a defect: whoever had asked for the move was told after moveMsMax that the actor had not arrived.
-test("a move is over when its grantee tells the home, also where the CONFIRM was lost", async () => {
-  const clock = new VirtualClock()
-  const sent: string[] = []
-  const store = memoryStore({ disk: memoryDisk("bos") })
-  const host = bareHost("bos", app, store, { clock, send: (_to, { t }) => sent.push(t) > 0 })
-  attachTo(host, "k", "s1", "add", () => undefined)
-  await settle()
-  let move: unknown
-  host.move("note/k", "fra").then(
-    ({ epoch }) => (move = epoch),
-    (error: unknown) => (move = error),
-  )
-  await settle()
-  host.message("fra", pull("note/k", "s1"), undefined)
-  await settle()
-  host.message("fra", { t: "HOMEUPD", actor: "note/k", e: 1 }, undefined)
-  await settle()
-  assert.ok(sent.includes("HOMEUPD_ACK"))
-  assert.equal(move, 1)
-  await host.stop()
+// Pins two defects: whoever had asked for the move was told after moveMsMax that the actor had not arrived; and still where it had gone on since.
+test("a move is over when the home is told of it, or of a later owner, also where the CONFIRM was lost", async () => {
+  for (const [owner, e] of [
+    ["fra", 1],
+    ["gru", 2],
+  ] as const) {
+    const clock = new VirtualClock()
+    const sent: string[] = []
+    const store = memoryStore({ disk: memoryDisk("bos") })
+    const host = bareHost("bos", app, store, { clock, send: (_to, { t }) => sent.push(t) > 0 })
+    attachTo(host, "k", "s1", "add", () => undefined)
+    await settle()
+    let move: unknown
+    host.move("note/k", "fra").then(
+      ({ epoch }) => (move = epoch),
+      (error: unknown) => (move = error),
+    )
+    await settle()
+    host.message("fra", pull("note/k", "s1"), undefined)
+    await settle()
+    host.message(owner, { t: "HOMEUPD", actor: "note/k", e }, undefined)
+    await settle()
+    assert.ok(sent.includes("HOMEUPD_ACK"))
+    assert.equal(move, 1, owner)
+    await host.stop()
+  }
 })
 
 // Pins a defect: each body was read every resendMsMax, for as long as the POP was away.

@@ -94,7 +94,8 @@ export class Offers {
 
   confirmed(actor: string, from: string, epoch: number): void {
     const offer = this.#open.get(actor)
-    if (offer?.epoch === undefined || offer.to !== from || epoch < offer.epoch) return
+    // A later epoch, whoever has it, comes of the one that was granted.
+    if (offer?.epoch === undefined || epoch < offer.epoch || (epoch === offer.epoch && offer.to !== from)) return
     const ms = this.#clock.mono() - offer.startedAt
     this.#close(actor, offer)
     offer.done.resolve({ epoch: offer.epoch, ms })
