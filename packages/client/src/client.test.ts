@@ -373,11 +373,15 @@ describe("calls", () => {
       assert.equal(statuses.at(-1), "failed")
       await client.close()
     }
-    const { client, run } = setUp({ url: "ws://bos/games/" })
-    const call = client.list.get("a").push("x")
-    await run()
-    assert.equal(await call, 1)
-    await client.close()
+    // A proxy may have any path, and a host any name.
+    for (const url of ["ws://bos/games/", "ws://bos/connect", "ws://connect"]) {
+      const { world, client, run } = setUp({ url })
+      client.connect()
+      await run()
+      assert.equal(client.status, "connected", url)
+      assert.equal(world.sockets[0]?.url, `${url.replace(/\/$/, "")}/v1/connect`)
+      await client.close()
+    }
   })
 
   test("a call made right before the client closes is sent before the socket is closed", async () => {

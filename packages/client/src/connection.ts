@@ -282,11 +282,8 @@ export class Connection {
     const ticket = this.#owner.upgradeTicket(wire === this.#wire)
     const protocols = ticket === undefined ? [SUBPROTOCOL] : [SUBPROTOCOL, TICKET_PREFIX + ticket]
     try {
-      if (/[?#]|\/connect\/*$/.test(this.url))
-        throw new SojournError(
-          "BAD_CONFIG",
-          `${this.url}: a POP's url has no query, and the client adds /v1/connect itself`,
-        )
+      if (/[?#]|\/v1\/connect\/*$/.test(this.url))
+        throw new SojournError("BAD_CONFIG", `${this.url}: a POP's url has no query; the client adds /v1/connect`)
       const port = socket(`${this.url.replace(/^http/, "ws").replace(/\/+$/, "")}/v1/connect`, protocols, {
         open: () => {
           if (!this.#uses(wire)) return
