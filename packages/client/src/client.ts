@@ -276,9 +276,6 @@ class Core implements LinkHost, ConnectionOwner {
   }
 
   frame(f: ServerFrame): void {
-    // They are said again to whoever is next: what is no number would be, however deep it nests.
-    for (const key of ["c", "e", "last", "q", "r"])
-      if (typeof ((f as unknown as Record<string, unknown>)[key] ?? 0) !== "number") throw new TypeError(key)
     if (f.t === "error") return this.#serverError(SojournError.fromWire(f.err))
     if (f.t === "sessions") {
       // None means that the server has none to give: asking again at once would only repeat it.
@@ -290,6 +287,9 @@ class Core implements LinkHost, ConnectionOwner {
     // Frames of an earlier attach name a channel that is shut.
     const link = this.#channels.get(f.ch)
     if (!link) return
+    // They are said again to whoever is next: what is no number would be, however deep it nests.
+    for (const key of ["c", "e", "last", "q", "r"])
+      if (typeof ((f as unknown as Record<string, unknown>)[key] ?? 0) !== "number") throw new TypeError(key)
     if (f.ch === link.trail) return link.onTrail(f)
     switch (f.t) {
       case "reply":

@@ -134,3 +134,20 @@ for (const retryAfterMs of [-5, 0, "soon"])
     assert.ok(attaches > 1 && attaches < 10, `${attaches} attaches`)
     await client.close()
   })
+
+test("a frame that is not known is ignored, whatever its fields are", async () => {
+  const { client, readers, errors } = meet()
+  client.connect()
+  await setImmediate()
+  readers[0]?.open()
+  readers[0]?.message(JSON.stringify(welcome))
+  for (const frame of [
+    { t: "news", r: "new" },
+    { t: "news", ch: 7, c: ["c"] },
+    { t: "sessions", sessions: [], q: "a" },
+  ])
+    readers[0]?.message(JSON.stringify(frame))
+  assert.deepEqual(errors, [])
+  assert.equal(client.status, "connected")
+  await client.close()
+})
