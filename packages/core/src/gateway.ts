@@ -297,12 +297,18 @@ class Connection implements PipeReader<string> {
 
   /** One at a time, and of those that come meanwhile the last: each may cost a call to somewhere else, and could end before the one it follows. */
   async #renew(token: string): Promise<void> {
+    const { clock, limits } = this.#o
     const waits = this.#token !== undefined
     this.#token = token
     if (waits) return
     for (let asked; asked !== this.#token && this.#state === "open";) {
       asked = this.#token
+      // Those that wait would wait for ever for one that is never answered.
+      const answered = clock.after(limits.helloMsMax, () => {
+        this.close("HANDSHAKE_TIMEOUT")
+      })
       const who = await this.#authenticate(asked)
+      answered()
       if (!who || who.id !== this.#who?.id) this.close("UNAUTHORIZED")
       else this.#who = who
     }

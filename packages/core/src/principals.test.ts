@@ -3,6 +3,7 @@ import { test } from "node:test"
 import type { ServerFrame } from "@sojourn/protocol"
 import { actor, setup } from "./actor.ts"
 import type { Authenticate } from "./gateway.ts"
+import { defaultLimits } from "./limits.ts"
 import type { Principal } from "./mesh-messages.ts"
 import { alone } from "./testing/alone.ts"
 import { linked } from "./testing/linked.ts"
@@ -171,5 +172,33 @@ void test("a connection's tokens are looked at one at a time, the last one of th
   answers[0]?.()
   await again
   assert.deepEqual(asked, ["first", "second", "fourth"])
+  await node.stop()
+})
+
+// Those that came after one that was never answered waited for ever, and the connection stayed as it was.
+void test("a connection whose token authenticate never answers is closed in time", async () => {
+  const clock = new VirtualClock()
+  const { node } = await alone(setup({ actors: {} }), {
+    clock,
+    authenticate: (_, token) => (token === "stuck" ? new Promise(() => undefined) : { id: "ann" }),
+  })
+  const closed: string[] = []
+  const reader = node.acceptClient(
+    { send: () => undefined, buffered: () => 0, close: (_code, reason) => closed.push(reason) },
+    { url: "/v1/connect", headers: {}, ip: "127.0.0.1" },
+  )
+  const say = (t: string, token: string): void => {
+    reader.message(JSON.stringify({ t, client: "test", token }))
+  }
+  say("hello", "first")
+  await clock.advance(1)
+  say("token", "good")
+  await clock.advance(defaultLimits.helloMsMax - 1)
+  say("token", "stuck")
+  say("token", "good")
+  await clock.advance(defaultLimits.helloMsMax - 1)
+  assert.deepEqual(closed, [])
+  await clock.advance(1)
+  assert.deepEqual(closed, ["HANDSHAKE_TIMEOUT"])
   await node.stop()
 })
