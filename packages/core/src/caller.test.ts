@@ -68,9 +68,11 @@ describe("calls from server code", () => {
     outputCharsMax: 100_000,
     frameCharsMax: 100_000,
   }
-  const pair = async (): Promise<{ at: (pop: string) => Linked<typeof app.actors>; clock: VirtualClock }> => {
+  const pair = async (
+    more: Partial<Limits> = {},
+  ): Promise<{ at: (pop: string) => Linked<typeof app.actors>; clock: VirtualClock }> => {
     const clock = new VirtualClock()
-    const at = linked(app, ["bos", "fra"], { clock, limits })
+    const at = linked(app, ["bos", "fra"], { clock, limits: { ...limits, ...more } })
     await Promise.all(["bos", "fra"].map((pop) => at(pop).node.start()))
     await clock.advance(1_000)
     return { at, clock }
@@ -120,6 +122,23 @@ describe("calls from server code", () => {
     )
     assert.equal(await chars, 20 * 90_000 + 190)
     assert.ok(at("bos").events.filter(({ type }) => type === "mesh.up").length > 1)
+    await Promise.all(["bos", "fra"].map((pop) => at(pop).node.stop({ drainMs: 0 })))
+  })
+
+  // Pins a defect: they were handed to the link all at once, which was closed for it, with all sessions on it, each time they were sent again.
+  test("that are more together than may wait for a peer go as replies come, and cost no link", async () => {
+    const { at, clock } = await pair({ meshQueueBytesMax: 1_000_000 })
+    const handle = at("bos").node.actors.note.get("k~fra")
+    const calls = Promise.all(Array.from({ length: 20 }, () => handle.add("x".repeat(90_000))))
+    const chars = handle.query.chars()
+    for (const work of [calls, chars]) work.catch(() => undefined)
+    await clock.advance(5_000)
+    assert.ok(!at("bos").events.some(({ type }) => type === "mesh.queue-full"))
+    assert.deepEqual(
+      await calls,
+      Array.from({ length: 20 }, (_, i) => i + 1),
+    )
+    assert.equal(await chars, 20 * 90_000)
     await Promise.all(["bos", "fra"].map((pop) => at(pop).node.stop({ drainMs: 0 })))
   })
 

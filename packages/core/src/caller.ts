@@ -9,8 +9,8 @@ import {
   type QueryBody,
   type ServerFrame,
 } from "@sojourn/protocol"
-import { encodeText, plain, textOf } from "./encoded-text.ts"
-import type { HostAttach, SessionFrame } from "./attach.ts"
+import { encodeText, plain } from "./encoded-text.ts"
+import type { HostAttach } from "./attach.ts"
 import type { Chain } from "./chain.ts"
 import type { Host } from "./host.ts"
 import { meshHeadBytes, type Limits } from "./limits.ts"
@@ -40,6 +40,8 @@ interface Waiting {
   readonly resolve: (value: unknown) => void
   readonly reject: (error: SojournError) => void
   readonly deadline: number
+  /** The most that it takes of a message. */
+  readonly bytes: number
   /** Number of the attach that it was first handed to; undefined: none yet. */
   sentIn: number | undefined
 }
@@ -65,6 +67,9 @@ export class Caller {
   #queries = 0
   #acked = 0
   #waiting = new Map<string, Waiting>()
+  /** Of those, what the attach was not handed yet, in order, and the bytes of what it was. */
+  #unsent: Waiting[] = []
+  #sentBytes = 0
   #retry: Undo | undefined
   #deadline: Undo | undefined
 
@@ -118,24 +123,29 @@ export class Caller {
       )
     this.#renew()
     return new Promise((resolve, reject) => {
-      const { clock, callMsMax, host } = this.#o
-      const sentIn = this.#attach ? this.#attaches : undefined
-      const common = { resolve, reject, deadline: clock.mono() + callMsMax, sentIn }
-      if (kind === "call") {
-        const body: CallBody = { c: this.#next++, a: name, p, ...(chain.length === 0 ? {} : { chain }) }
-        this.#waiting.set(`c${body.c}`, { ...common, kind, body })
-        if (this.#attach) host.receive(this.#attach, { t: "call", ch: 0, ...body })
-      } else {
-        const body: QueryBody = { q: ++this.#queries, after: this.#next - 1, n: name, p }
-        this.#waiting.set(`q${body.q}`, { ...common, kind, body })
-        if (this.#attach) host.receive(this.#attach, { t: "query", ch: 0, ...body })
+      const { clock, callMsMax } = this.#o
+      const body: CallBody | QueryBody =
+        kind === "call"
+          ? { c: this.#next++, a: name, p, ...(chain.length === 0 ? {} : { chain }) }
+          : { q: ++this.#queries, after: this.#next - 1, n: name, p }
+      const waiting: Waiting = {
+        body,
+        kind,
+        resolve,
+        reject,
+        deadline: clock.mono() + callMsMax,
+        bytes: bytes + bytesOf(JSON.stringify({ ...body, p: null }), 0),
+        sentIn: undefined,
       }
+      this.#waiting.set("c" in body ? `c${body.c}` : `q${body.q}`, waiting)
+      this.#unsent.push(waiting)
+      this.#send()
       this.#watch()
       if (!this.#attach) this.#open()
     })
   }
 
-  /** What one call may bring, and what may come with one attach: either goes to another POP in one message. */
+  /** What one call may bring, and what may be under way at once: the second may have to go to another POP in one message, with an attach. */
   get #bytesMax(): number {
     return this.#o.limits.meshMessageBytesMax - meshHeadBytes
   }
@@ -144,18 +154,13 @@ export class Caller {
     if (this.#attach || this.#retry || this.#waiting.size === 0) return
     const calls: CallBody[] = []
     const queries: QueryBody[] = []
-    const later: SessionFrame[] = []
-    let bytes = 0
     this.#attaches++
     this.#accepted = false
-    for (const one of this.#waiting.values()) {
+    this.#unsent = [...this.#waiting.values()]
+    this.#sentBytes = 0
+    for (let one = this.#nextToSend(); one; one = this.#nextToSend()) {
       const { body } = one
-      one.sentIn ??= this.#attaches
-      bytes += bytesOf(JSON.stringify({ ...body, p: null }), 0) + bytesOf(textOf(body.p), this.#bytesMax)
-      // In their order: once one has no room, none that follows goes ahead of it.
-      if (bytes > this.#bytesMax)
-        later.push("c" in body ? { t: "call", ch: 0, ...body } : { t: "query", ch: 0, ...body })
-      else if ("c" in body) calls.push(body)
+      if ("c" in body) calls.push(body)
       else queries.push(body)
     }
     const body: AttachBody = {
@@ -188,9 +193,27 @@ export class Caller {
       })
       if (over) return
       this.#attach = attach
-      for (const frame of later) this.#o.host.receive(attach, frame)
+      this.#send()
     } catch (error) {
       this.#restart(error instanceof SojournError ? error : new SojournError("INTERNAL", undefined, { cause: error }))
+    }
+  }
+
+  /** What has room, in order: once one has none, none that follows goes ahead of it. More at once could cost the link, and all others on it. */
+  #nextToSend(): Waiting | undefined {
+    const [first] = this.#unsent
+    if (!first || (this.#sentBytes > 0 && this.#sentBytes + first.bytes > this.#bytesMax)) return undefined
+    this.#unsent.shift()
+    this.#sentBytes += first.bytes
+    first.sentIn ??= this.#attaches
+    return first
+  }
+
+  #send(): void {
+    while (this.#attach) {
+      const { body } = this.#nextToSend() ?? {}
+      if (!body) return
+      this.#o.host.receive(this.#attach, "c" in body ? { t: "call", ch: 0, ...body } : { t: "query", ch: 0, ...body })
     }
   }
 
@@ -200,9 +223,11 @@ export class Caller {
       const waiting = this.#take(`c${frame.c}`)
       if (waiting) settle(waiting, frame)
       this.#acknowledge()
+      this.#send()
     } else if (frame.t === "answer") {
       const waiting = this.#take(`q${frame.q}`)
       if (waiting) settle(waiting, frame)
+      this.#send()
     } else if (frame.t === "moved") {
       if (!frame.stays) this.#again(0)
     } else if (frame.t === "detached") {
@@ -214,7 +239,12 @@ export class Caller {
 
   #take(key: string): Waiting | undefined {
     const waiting = this.#waiting.get(key)
+    if (!waiting) return undefined
     this.#waiting.delete(key)
+    // What an attach before has brought may be answered before this one is handed it.
+    const at = this.#unsent.indexOf(waiting)
+    if (at < 0) this.#sentBytes -= waiting.bytes
+    else this.#unsent.splice(at, 1)
     return waiting
   }
 
@@ -287,6 +317,8 @@ export class Caller {
   #failAll(error: SojournError): void {
     const waiting = [...this.#waiting.values()]
     this.#waiting = new Map()
+    this.#unsent = []
+    this.#sentBytes = 0
     for (const one of waiting) {
       const { code, message, cause } = error
       const outcome = this.#outcomeOf(one, error)
