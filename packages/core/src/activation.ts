@@ -251,7 +251,7 @@ export class Activation {
   /** A call of an attached session. Seen before: answered, not run. Out of order: the attach ends, the client resumes properly. */
   call(att: Attached, call: CallBody): void {
     if (!att.open || att.ending || this.#mailbox.closed) return
-    const session = this.#sessions.open(att.sid, att.who.id, att.mintedAt, this.#ports.clock.now())
+    const session = this.#sessions.open(att.sid, att.who.id, att.mintedAt, this.#ports.clock.now(), true)
     this.lastUsed = this.#ports.clock.mono()
     this.#calledAt.set(att.sid, this.lastUsed)
     switch (this.#sessions.judge(session, call.c, att.queued)) {
@@ -305,7 +305,7 @@ export class Activation {
 
   query(att: Attached, query: QueryBody): void {
     if (!att.open || this.#mailbox.closed) return
-    const session = this.#sessions.open(att.sid, att.who.id, att.mintedAt, this.#ports.clock.now())
+    const session = this.#sessions.open(att.sid, att.who.id, att.mintedAt, this.#ports.clock.now(), true)
     this.lastUsed = this.#ports.clock.mono()
     if (this.#full(att)) return
     this.#mailbox.add({ kind: "query", att, session, query })

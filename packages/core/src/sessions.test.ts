@@ -1,8 +1,12 @@
 import assert from "node:assert/strict"
 import { describe, test } from "node:test"
+import type { ServerFrame } from "@sojourn/protocol"
+import { actor, setup } from "./actor.ts"
 import { defaultLimits } from "./limits.ts"
 import { sessionHead } from "./journal.ts"
 import { SessionTable } from "./sessions.ts"
+import { alone } from "./testing/alone.ts"
+import { VirtualClock } from "./testing/virtual-clock.ts"
 
 const limits = { ...defaultLimits, sessionsPerActorMax: 2, repliesPerSessionMax: 3 }
 const day = limits.sessionTtlMs
@@ -96,4 +100,39 @@ describe("a session table", () => {
       assert.equal(t.get("listener"), undefined)
     }
   })
+})
+
+// Pins a defect: it was refused with SESSION_UNKNOWN, of unknown outcome, where the actor had slept meanwhile.
+test("the first call of a client that has only listened for days is answered", async () => {
+  for (const t of ["call", "query"] as const) {
+    const clock = new VirtualClock()
+    const note = actor({
+      state: () => ({ n: 0 }),
+      actions: { add: (c) => ++c.state.n },
+      queries: { n: (c) => c.state.n },
+    })
+    const { node } = await alone(setup({ actors: { note } }), { clock })
+    const frames: ServerFrame[] = []
+    const reader = node.acceptClient(
+      { send: (text) => frames.push(JSON.parse(text) as ServerFrame), buffered: () => 0, close: () => undefined },
+      { url: "/v1/connect", headers: {}, ip: "127.0.0.1" },
+    )
+    reader.message(JSON.stringify({ t: "hello", client: "test", token: "ann" }))
+    await clock.advance(1)
+    const [welcome] = frames
+    assert.ok(welcome?.t === "welcome")
+    const [sid] = welcome.sessions
+    reader.message(JSON.stringify({ t: "attach", ch: 1, actor: ["note", "k"], sid, acked: 0, live: false }))
+    for (let ms = 0; ms < 3 * defaultLimits.idleMs; ms += 10_000) {
+      reader.message(`{"t":"ping"}`)
+      await clock.advance(10_000)
+    }
+    assert.equal(node.stats().residents, 0)
+    clock.jump(2 * day)
+    const body = t === "call" ? { c: 1, a: "add", p: { v: [] } } : { q: 1, after: 0, n: "n", p: { v: [] } }
+    reader.message(JSON.stringify({ t, ch: 1, ...body }))
+    await clock.advance(10)
+    assert.equal(frames.at(-1)?.t, t === "call" ? "reply" : "answer")
+    await node.stop({ drainMs: 0 })
+  }
 })

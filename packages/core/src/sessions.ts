@@ -70,8 +70,11 @@ export class SessionTable {
     return this.#sessions.get(id)
   }
 
-  /** The session of an attaching client, opened if it is new. Another principal's is SESSION_UNKNOWN; a full table SESSIONS_FULL. */
-  open(id: string, principal: string, mintedAt: number, now: number): Session {
+  /**
+   * The session of an attaching client, opened if it is new. Another principal's is SESSION_UNKNOWN; a full table SESSIONS_FULL. `attached`: it
+   * was opened when its client attached, and has had no call while the actor slept: nothing of it can have been forgotten.
+   */
+  open(id: string, principal: string, mintedAt: number, now: number, attached = false): Session {
     const known = this.#sessions.get(id)
     if (known) {
       if (known.principal !== principal)
@@ -79,7 +82,7 @@ export class SessionTable {
       known.seen = Math.max(known.seen, now)
       return known
     }
-    if (expired(mintedAt, now, this.#limits.sessionTtlMs, this.#limits.clockSkewMsMax))
+    if (!attached && expired(mintedAt, now, this.#limits.sessionTtlMs, this.#limits.clockSkewMsMax))
       throw new SojournError("SESSION_UNKNOWN", "the session's record has expired; start a new session")
     // A refusal stores nothing, so no snapshot would ever come of it: room is made here.
     if (this.#sessions.size >= this.#limits.sessionsPerActorMax) this.expire(now)
