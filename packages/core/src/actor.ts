@@ -164,7 +164,8 @@ export interface ActorDefinition<
   readonly durability?: { readonly [K in keyof A]?: "relaxed" }
   /**
    * Whether `who` may use `what`: the name of an action, query or event, or "state" for live state. Default: every principal that
-   * `authenticate` let in may. Asked again for each use, so keep it quick; for events and "state" it must not be async.
+   * `authenticate` let in may. Asked again for each use, so keep it quick; for events and "state" it must not be async. Who may see "state" no
+   * more while it is attached is sent no change of it, and must attach again.
    */
   readonly authorize?: (c: ReadContext<S>, who: Principal, what: string) => boolean | Promise<boolean>
   /**

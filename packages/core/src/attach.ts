@@ -62,7 +62,8 @@ export function sessionIds(attached: Iterable<Attached>): Set<string> {
  */
 export class HostAttach implements Attached {
   readonly sid: string
-  readonly who: Principal
+  /** Its id never changes; what else is said of it may, with a new token. */
+  who: Principal
   readonly mintedAt: number
   readonly ch: number
   readonly live: boolean
@@ -80,8 +81,12 @@ export class HostAttach implements Attached {
   /** The relay continues an attach that was served here until the actor left: its client is not to notice. */
   handedOver = false
 
-  constructor(request: AttachRequest) {
+  readonly #left: (att: HostAttach) => void
+
+  /** `left`: it has ended, whoever ended it. */
+  constructor(request: AttachRequest, left: (att: HostAttach) => void) {
     this.request = request
+    this.#left = left
     this.sid = request.body.sid
     this.who = request.who
     this.mintedAt = request.mintedAt
@@ -114,6 +119,7 @@ export class HostAttach implements Attached {
     if (frame) this.request.out(frame)
     this.status = "ended"
     this.queue = []
+    this.#left(this)
     this.request.ended()
   }
 }

@@ -5,7 +5,7 @@ import type { Borders } from "./borders.ts"
 import type { Failures } from "./failures.ts"
 import type { HandInput, Pull } from "./handoff.ts"
 import type { Limits } from "./limits.ts"
-import type { MeshMessage } from "./mesh-messages.ts"
+import type { MeshMessage, Principal } from "./mesh-messages.ts"
 import type { Clock, EventSink } from "./ports.ts"
 import type { Granted } from "./record.ts"
 import { Relays } from "./relays.ts"
@@ -74,7 +74,10 @@ export class Attaches {
         throw error
       }
     }
-    const att = new HostAttach(request)
+    // What ends when its last frame leaves (`Outputs`) ends with nobody there to take it away, and the slot would be kept for it.
+    const att = new HostAttach(request, (one) => {
+      if (slot.attached.get(one.sid) === one) slot.attached.delete(one.sid)
+    })
     const before = slot.attached.get(att.sid)
     // Not silently: a relay that was opened late may be the older of the two, and then it is the living client that is told to
     // attach again. Whoever has really left hears nothing.
@@ -112,6 +115,15 @@ export class Attaches {
     }
     att.queue.push(frame)
     if (att.status === "local") this.#need(slot, att)
+  }
+
+  /** The same client, of which more or less is said now: what it asks from now on is judged by that. */
+  renew(att: HostAttach, who: Principal): void {
+    const slot = this.#o.slots.get(att.request.actor)
+    if (!slot || att.status === "ended") return
+    att.who = who
+    if (att.status === "relayed")
+      this.end(slot, att, new SojournError("SLEPT", "its principal has changed; attach again"))
   }
 
   /** The client detached or its socket is gone. */

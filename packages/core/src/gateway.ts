@@ -310,9 +310,15 @@ class Connection implements PipeReader<string> {
       const who = await this.#authenticate(asked)
       answered()
       if (!who || who.id !== this.#who?.id) this.close("UNAUTHORIZED")
-      else this.#who = who
+      else this.#renewed(who)
     }
     this.#token = undefined
+  }
+
+  #renewed(who: Principal): void {
+    if (JSON.stringify(who) === JSON.stringify(this.#who)) return
+    this.#who = who
+    for (const { attach } of [...this.#channels.values()]) if (attach) this.#o.host.renew(attach, who)
   }
 
   #mint(n: number): string[] {

@@ -14,7 +14,7 @@ import { restState, step, type HandEffect, type HandInput, type HandView } from 
 import type { ActorPorts } from "./handles.ts"
 import { Installs } from "./installs.ts"
 import type { Limits } from "./limits.ts"
-import type { MeshMessage } from "./mesh-messages.ts"
+import type { MeshMessage, Principal } from "./mesh-messages.ts"
 import { Moves } from "./moves.ts"
 import { Offers, type MoveDone } from "./offers.ts"
 import type { Chance, Clock, EventSink, Primitives } from "./ports.ts"
@@ -267,6 +267,11 @@ export class Host {
 
   receive(att: HostAttach, frame: SessionFrame): void {
     this.#attaches.receive(att, frame)
+  }
+
+  /** See `Attaches.renew`. */
+  renew(att: HostAttach, who: Principal): void {
+    this.#attaches.renew(att, who)
   }
 
   /** The client detached or its socket is gone. */

@@ -109,14 +109,26 @@ export class Outputs {
 
   /** What this session may see of an entry, unless it has had it. */
   sendEntry(att: Attached, entry: Output): void {
-    if (!att.open || !att.ready || att.sent >= entry.r) return
-    const ev = this.#def.authorize ? entry.ev?.filter(([name]) => this.#reader.allowedNow(att.who, name)) : entry.ev
+    if (!att.open || !att.ready || att.ending || att.sent >= entry.r) return
     const pt = att.live ? entry.p : undefined
+    if (pt !== undefined && !this.#reader.allowedNow(att.who, "state")) {
+      this.#endBlinded(att)
+      return
+    }
+    const ev = this.#def.authorize ? entry.ev?.filter(([name]) => this.#reader.allowedNow(att.who, name)) : entry.ev
     const { ch, sent: prev } = att
     const { r } = entry
     if (ev !== undefined && ev.length > 0) att.out({ t: "out", ch, r, prev, ev, ...(pt === undefined ? {} : { pt }) })
     else if (pt !== undefined) att.out({ t: "out", ch, r, prev, pt })
     else return
     att.sent = r
+  }
+
+  /** It may see the state no more. After the replies that there are, since one of them may be to the call by which it gave that up. */
+  #endBlinded(att: Attached): void {
+    att.ending = true
+    this.#gate.holdWrite(this.#gate.durable, () => {
+      att.end(new SojournError("SLEPT", "who may see the actor's state has changed; attach again"))
+    })
   }
 }

@@ -52,10 +52,10 @@ export class Relays {
     this.#out.set(keyOf(to, id), att)
     this.#links.set(to, known + 1)
     att.handedOver = seen !== undefined
-    const { actor, who } = att.request
+    const { actor } = att.request
     const attach = seen === undefined ? { ...att.request.body, acked: att.acked } : att.resumption()
     const more = seen === undefined ? {} : { seen }
-    if (!this.#o.send(to, { t: "RELAY_OPEN", relay: id, actor, principal: who, attach, ...more })) {
+    if (!this.#o.send(to, { t: "RELAY_OPEN", relay: id, actor, principal: att.who, attach, ...more })) {
       this.#o.end(att, new SojournError("POP_UNREACHABLE", `the link to POP ${to} is down`, { retryAfterMs: 200 }))
       return
     }
