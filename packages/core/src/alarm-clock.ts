@@ -12,6 +12,10 @@ import type { Due, Store } from "./store.ts"
  *   its activation ends before the alarm's turn) is woken again after a growing pause; it holds no place meanwhile.
  *
  * Waking is only a push: the activation decides by its own, committed alarms what runs.
+ *
+ * A look goes on where the one before ended, for what becomes due is listed behind what has been: an alarm that ends costs no walk through all
+ * that are due and cannot be woken. It begins anew when all that is due was come by, and not sooner than after `alarmRetryMs`; so what came to be
+ * listed before that, and nobody said so, is found as well.
  */
 export interface AlarmClockPorts {
   readonly store: Pick<Store, "due">
@@ -22,17 +26,28 @@ export interface AlarmClockPorts {
 }
 
 const pageMax = 64
+const passedMax = 1_024
 
 interface Wake {
   readonly failures: number
-  /** Monotonic: it takes one of the places until then, and is not woken again before. */
-  readonly busyUntil: number
+  /** Monotonic: it is not woken again before. */
   readonly quietUntil: number
 }
 
 export class AlarmClock {
   readonly #ports: AlarmClockPorts
   readonly #wakes = new Map<string, Wake>()
+  /** Those of `#wakes` that take one of the places, and until when (monotonic): the first is over first. */
+  readonly #busy = new Map<string, number>()
+  /** The last that was come by, this time round. */
+  #cursor: Due | undefined
+  /** All that is due was. */
+  #round = false
+  /** Monotonic time from which another round may begin, and at which it must. */
+  #roundFrom = -Infinity
+  #roundAt = Infinity
+  /** Due now, and listed before the cursor. */
+  readonly #passed = new Set<string>()
   #timer: Undo | undefined
   /** Monotonic time for which the timer is set. */
   #timerAt = Infinity
@@ -57,15 +72,32 @@ export class AlarmClock {
 
   /** What the store holds of this actor's alarms has changed: the next is due at `due`. */
   changed(actor: string, due: number | undefined): void {
-    const waited = this.#wakes.delete(actor)
+    const waited = this.#forget(actor)
+    const now = this.#ports.clock.now()
+    this.#passed.delete(actor)
+    if (due !== undefined && this.#cursor && due <= this.#cursor.due) {
+      if (due <= now && this.#passed.size < passedMax) this.#passed.add(actor)
+      else this.#cursor = undefined
+    }
     // If it was woken, its place is free for another.
     if (waited) this.#lookIn(0)
-    else if (due !== undefined) this.#lookIn(due - this.#ports.clock.now())
+    else if (due !== undefined) this.#lookIn(due - now)
+  }
+
+  /** Actors may have come to be this node's whose alarms were due before. */
+  more(): void {
+    this.#cursor = undefined
+    this.#lookIn(0)
   }
 
   /** The actor went to sleep: what it was told meanwhile is to be said again. */
   slept(actor: string): void {
-    if (this.#wakes.delete(actor)) this.#lookIn(0)
+    if (this.#forget(actor)) this.more()
+  }
+
+  #forget(actor: string): boolean {
+    this.#busy.delete(actor)
+    return this.#wakes.delete(actor)
   }
 
   #lookIn(ms: number): void {
@@ -115,42 +147,85 @@ export class AlarmClock {
 
   /** Wakes what is due. Answers in how many ms to look again; undefined: nothing is set. */
   async #pass(): Promise<number | undefined> {
-    const { store, clock, limits, wake } = this.#ports
-    const now = clock.now()
-    let after: Due | undefined
-    // Long past its pause and not woken since: it is not due here any more.
-    for (const [actor, { quietUntil }] of this.#wakes)
-      if (quietUntil + limits.alarmRetryMsMax < clock.mono()) this.#wakes.delete(actor)
-    for (;;) {
-      const page = await store.due({ before: Number.MAX_SAFE_INTEGER, limit: pageMax, ...(after && { after }) })
-      if (!this.#running) return undefined
-      const mono = clock.mono()
-      for (const { actor, due } of page) {
-        if (due > now) return due - now
-        const known = this.#wakes.get(actor)
-        if (known && known.quietUntil > mono) continue
-        if (this.#busy(mono) >= limits.alarmWakesMax) return limits.alarmRetryMs
-        const failures = (known?.failures ?? 0) + 1
-        this.#wakes.set(actor, {
-          failures,
-          busyUntil: mono + limits.alarmRetryMs,
-          quietUntil: mono + retryMs(failures, limits),
-        })
-        wake(actor)
-      }
-      after = page.at(-1)
-      if (page.length < pageMax || after === undefined) break
-    }
-    if (this.#wakes.size === 0) return undefined
+    const { clock, limits } = this.#ports
+    if (this.#round && clock.mono() >= this.#roundFrom) this.#beginRound()
+    const next = await this.#goOn()
+    if (!this.#running) return undefined
     const mono = clock.mono()
-    let next = Infinity
-    for (const { quietUntil } of this.#wakes.values()) next = Math.min(next, quietUntil - mono)
-    return Math.max(1, next)
+    for (const actor of this.#passed) {
+      if (!this.#hasPlace(mono)) return Math.min(next, limits.alarmRetryMs)
+      this.#passed.delete(actor)
+      if (!this.#isQuiet(actor, mono)) this.#wake(actor, mono)
+    }
+    const ms = Math.min(next, this.#round ? this.#roundAt - mono : Infinity)
+    return ms === Infinity ? undefined : Math.max(1, ms)
   }
 
-  #busy(mono: number): number {
-    let busy = 0
-    for (const { busyUntil } of this.#wakes.values()) if (busyUntil > mono) busy++
-    return busy
+  #beginRound(): void {
+    const { clock, limits } = this.#ports
+    const mono = clock.mono()
+    let at = Infinity
+    for (const [actor, { quietUntil }] of this.#wakes) {
+      const over = quietUntil + limits.alarmRetryMsMax
+      // Long past its pause and not woken since: it is not due here any more.
+      if (over <= mono) this.#forget(actor)
+      else at = Math.min(at, quietUntil > mono ? quietUntil : over)
+    }
+    this.#cursor = undefined
+    this.#round = false
+    this.#roundFrom = mono + limits.alarmRetryMs
+    this.#roundAt = Math.max(at, this.#roundFrom)
+  }
+
+  /** From the cursor on. Answers in how many ms there is more. */
+  async #goOn(): Promise<number> {
+    const { store, clock, limits } = this.#ports
+    const now = clock.now()
+    // The wall clock was put back.
+    if (this.#cursor && this.#cursor.due > now) this.#cursor = undefined
+    for (;;) {
+      const after = this.#cursor
+      const page = await store.due({ before: Number.MAX_SAFE_INTEGER, limit: pageMax, ...(after && { after }) })
+      if (!this.#running) return Infinity
+      if (this.#cursor !== after) continue
+      const mono = clock.mono()
+      for (const one of page) {
+        if (one.due > now) {
+          this.#round = true
+          return one.due - now
+        }
+        if (!this.#isQuiet(one.actor, mono)) {
+          if (!this.#hasPlace(mono)) return limits.alarmRetryMs
+          this.#wake(one.actor, mono)
+        }
+        this.#cursor = one
+      }
+      if (page.length < pageMax) break
+    }
+    this.#round = true
+    return Infinity
+  }
+
+  #isQuiet(actor: string, mono: number): boolean {
+    return (this.#wakes.get(actor)?.quietUntil ?? -Infinity) > mono
+  }
+
+  #hasPlace(mono: number): boolean {
+    for (const [actor, until] of this.#busy) {
+      if (until > mono) break
+      this.#busy.delete(actor)
+    }
+    return this.#busy.size < this.#ports.limits.alarmWakesMax
+  }
+
+  #wake(actor: string, mono: number): void {
+    const { limits, wake } = this.#ports
+    const failures = (this.#wakes.get(actor)?.failures ?? 0) + 1
+    const quietUntil = mono + retryMs(failures, limits)
+    this.#wakes.set(actor, { failures, quietUntil })
+    this.#busy.delete(actor)
+    this.#busy.set(actor, mono + limits.alarmRetryMs)
+    this.#roundAt = Math.min(this.#roundAt, quietUntil)
+    wake(actor)
   }
 }

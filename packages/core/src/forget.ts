@@ -59,7 +59,7 @@ export interface ForgettingOptions {
   /** Has become durable here: links, searches and homes are to follow. */
   applied(pop: string): void
   /** That actor is this POP's now. */
-  revived(actor: string): void
+  revived(): void
 }
 
 /** Surveys until one finds nothing to do: revive, tell, and what moved meanwhile. */
@@ -300,7 +300,7 @@ export class Forgetting {
           revived++
           // Also where the order came again.
           events({ type: "actor.revived", actor, epoch: e, from: seen?.k ?? "nothing" })
-          this.#o.revived(actor)
+          this.#o.revived()
         }
         return { k: "revive", revived }
       }

@@ -229,8 +229,8 @@ export class Host {
   }
 
   /** The actor goes on from the copy that is here: nothing else tells that its alarms are this POP's. */
-  revived(actor: string): void {
-    this.#alarms.changed(actor, this.#o.clock.now())
+  revived(): void {
+    this.#alarms.more()
   }
 
   /** See `Moves.move`. */

@@ -211,8 +211,8 @@ export function createNode<D>(options: NodeOptions<D>): CoreNode<D> {
     heirOf: (actor) => forgotten.heirOf(host.homeOf(actor)),
     isHome: (actor) => forgotten.homeNow(host.homeOf(actor)).pop === pop,
     applied: refuse,
-    revived: (actor) => {
-      host.revived(actor)
+    revived: () => {
+      host.revived()
     },
   })
 
