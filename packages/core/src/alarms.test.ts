@@ -294,3 +294,33 @@ void test("many alarms due at once wake so many actors at a time, and all run (C
   assert.equal(ran.length, 20)
   assert.ok(next.stats().residents <= 4)
 })
+
+void test("an alarm that sets itself to a time that has passed holds no other one up (C41)", async () => {
+  for (const when of [0, { afterMs: -60_000 }, { afterMs: 0 }]) {
+    const ran: string[] = []
+    const busy = actor({
+      state: () => ({}),
+      alarms: {
+        work(c) {
+          if (ran.push("work") < 10) c.alarms.set("work", when)
+        },
+        other() {
+          ran.push("other")
+        },
+      },
+      actions: {
+        begin(c) {
+          c.alarms.set("work", when)
+          c.alarms.set("other", { afterMs: 0 })
+        },
+      },
+    })
+    const clock = new VirtualClock()
+    const { node } = await alone(setup({ actors: { busy } }), { clock })
+    await node.actors.busy.get("a").begin()
+    await clock.advance(1_000)
+    assert.deepEqual(ran.slice(0, 3), ["work", "other", "work"], JSON.stringify(when))
+    assert.equal(ran.length, 10)
+    await node.stop()
+  }
+})

@@ -42,8 +42,9 @@ export function applyAlarmChanges(alarms: Alarms, changes: readonly AlarmChange[
   const next = new Map(alarms)
   for (const change of changes) {
     const key = alarmKey(change)
-    if (change.at === undefined) next.delete(key)
-    else next.set(key, change)
+    // One that is set anew is the last of those that are due at its time.
+    next.delete(key)
+    if (change.at !== undefined) next.set(key, change)
   }
   return next
 }
@@ -118,7 +119,12 @@ export class AlarmChanges {
         "ALARMS_FULL",
         `the payload of alarm ${name} is ${chars} characters (limits.alarmPayloadCharsMax is ${alarmPayloadCharsMax}); keep it in the state instead`,
       )
-    const alarm = { ...gone(name, id), at, ...(p === undefined ? {} : { p }) }
+    // One that sets itself to a time that has passed, again and again, would always be the first.
+    const alarm = {
+      ...gone(name, id),
+      at: Math.max(at, Math.ceil(this.#now)),
+      ...(p === undefined ? {} : { p }),
+    }
     if (!this.#alarms.has(alarmKey(alarm)) && this.#alarms.size >= alarmsPerActorMax)
       throw new SojournError("ALARMS_FULL", `the actor has ${this.#alarms.size} alarms (limits.alarmsPerActorMax)`)
     this.#change(alarm)
@@ -139,8 +145,10 @@ export class AlarmChanges {
   }
 
   #change(change: AlarmChange): void {
+    const key = alarmKey(change)
     this.#changed ??= new Map()
-    this.#changed.set(alarmKey(change), change)
+    this.#changed.delete(key)
+    this.#changed.set(key, change)
     this.#alarms = applyAlarmChanges(this.#alarms, [change])
   }
 
