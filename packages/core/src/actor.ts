@@ -203,7 +203,7 @@ export interface ActorDefinition<
 
 /**
  * Defines a class of actors. Everything else is inferred from this one object. Names of actions, queries and events must differ, and
- * none may be "state"; a clash is a TypeError here rather than a surprise in `authorize`.
+ * none may be "state"; a clash is a TypeError here rather than a surprise in `authorize`, and so is what no definition has.
  */
 export function actor<
   S extends object,
@@ -228,6 +228,7 @@ export function actor<
   readonly version?: number
   readonly migrate?: Readonly<Record<number, MigrationStep>>
 }): ActorDefinition<S, A, Q, E> {
+  checkParts(definition)
   const seen = new Set(["state"])
   for (const part of [definition.actions, definition.queries, definition.events])
     for (const name of Object.keys(part ?? {})) {
@@ -249,6 +250,35 @@ export function actor<
     checkResidency("an actor class", definition.residency)
   checkLadder(definition)
   return definition
+}
+
+const functions = ["state", "authorize", "onDeactivate"]
+const tables = ["actions", "queries", "alarms"]
+const others = ["events", "input", "durability", "idleMs", "residency", "relay", "version", "migrate"]
+
+/** Where types are not checked, a misspelt part would be as none: everybody authorized, nothing validated. Throws a TypeError. */
+function checkParts(definition: object): void {
+  const parts = definition as Readonly<Record<string, unknown>>
+  for (const name of Object.keys(parts))
+    if (![...functions, ...tables, ...others].includes(name))
+      throw new TypeError(`an actor's definition has no ${JSON.stringify(name)}`)
+  for (const name of functions)
+    if (typeof parts[name] !== "function" && (parts[name] !== undefined || name === "state"))
+      throw new TypeError(`an actor's ${name} must be a function; got ${typeof parts[name]}`)
+  for (const table of tables)
+    for (const [name, run] of Object.entries(parts[table] ?? {}) as [string, unknown][])
+      if (typeof run !== "function")
+        throw new TypeError(`an actor's ${table} must be functions; ${JSON.stringify(name)} is of type ${typeof run}`)
+  const { actions, input, relay, idleMs } = parts
+  for (const name of Object.keys(input ?? {}))
+    if (!Object.hasOwn(actions ?? {}, name))
+      throw new TypeError(`input validates an action's arguments; there is no action ${JSON.stringify(name)}`)
+  if (relay !== undefined && relay !== "allow" && relay !== "deny")
+    throw new TypeError(`an actor's relay must be "allow" or "deny"; got ${JSON.stringify(relay)}`)
+  if (idleMs !== undefined && !(typeof idleMs === "number" && idleMs >= 0))
+    throw new TypeError(
+      `an actor's idleMs must be a number from 0 on; got ${typeof idleMs === "number" ? idleMs : typeof idleMs}`,
+    )
 }
 
 export type ActorDefinitions = Readonly<Record<string, ActorDefinition>>
