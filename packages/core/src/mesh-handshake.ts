@@ -259,7 +259,9 @@ function onChallenge(hello: Hello, challenge: Challenge, self: HandshakeSelf): H
     return refuse("MESH_REFUSED", `${hello.to} was dialed and ${challenge.pop} answered: check its url`, hello.to)
   if (!proves(self, transcript("acceptor", hello, challenge), challenge.mac))
     return refuse("MESH_REFUSED", `${challenge.pop} does not know the mesh secret of ${hello.pop}`, challenge.pop)
-  const found = compare(hello, challenge, self).state
+  // Judged by what our store has now: since the HELLO was said, the peer may have heard more of it, over a link of before or of another process.
+  const { watermark } = self.identity(challenge.pop)
+  const found = compare({ ...hello, watermark }, challenge, self).state
   const proof: HandshakeFrame = { t: "PROOF", mac: sign(self, transcript("dialer", hello, challenge)) }
   return { state: found.k === "ready" ? { k: "proved", peer: challenge } : found, send: proof }
 }

@@ -522,6 +522,35 @@ describe("the mesh handshake", () => {
       }
   })
 
+  // Pins seed 94 of the simulation: a beat of another process on the store overtook a HELLO, and a whole store was taken for a lost one.
+  test("takes no store for lost that has grown since its HELLO was said, and one that is behind what was told for lost", () => {
+    const at = (watermark: number) => ({
+      pop: "bos",
+      node: "n",
+      region: "eu",
+      homes: homesHash(["bos", "fra"], primitives),
+      store: "s",
+      watermark,
+    })
+    for (const [now, found] of [
+      [38, "proved"],
+      [37, "refused"],
+    ] as const) {
+      let watermark = 36
+      const bos = selfOf("bos", { identity: () => at(watermark) })
+      const hello = greet(bos, "fra")
+      const challenged = stepHandshake(
+        listening,
+        json(hello.send),
+        selfOf("fra", { who: { remembered: { store: "s", watermark: 38 } } }),
+      )
+      watermark = now
+      const { state } = stepHandshake(hello.state, json(challenged.send), bos)
+      assert.equal(state.k, found)
+      if (state.k === "refused") assert.equal(state.refusal.ourStoreLost, true)
+    }
+  })
+
   test("refuses a reflected HELLO and a reflected MAC", () => {
     const bos = selfOf("bos")
     const hello = greet(bos, "fra")
