@@ -103,6 +103,46 @@ describe("createPop", () => {
     await assert.rejects(fetch(`http://127.0.0.1:${port}/v1/health`))
   })
 
+  test("a client that takes several frames in one message is sent them so, and any client may send them", async () => {
+    const counter = actor({ state: () => ({ n: 0 }), actions: { add: (c) => ++c.state.n } })
+    const storage = memory({ disk: memoryDisk("bos") })
+    const app = setup({ actors: { counter } })
+    await using bos = await createPop({ id: "bos", region: "eu", storage, app, dev: true, logLevel: "silent" })
+    const { port } = await bos.listen(0)
+    for (const batch of [undefined, 65_536]) {
+      const ws = new WebSocket(`ws://127.0.0.1:${port}/v1/connect`, [SUBPROTOCOL])
+      await once(ws, "open")
+      ws.send(JSON.stringify({ t: "hello", client: "test", token: "alice", batch }))
+      const [data] = (await once(ws, "message")) as [Buffer]
+      const welcome = JSON.parse(data.toString()) as { readonly batch: number; readonly sessions: readonly string[] }
+      assert.equal(welcome.batch, 65_536)
+      const messages: string[] = []
+      const replied = new Promise<void>((resolve) =>
+        ws.on("message", (more: Buffer) => {
+          messages.push(more.toString())
+          if (messages.join("\n").split("\n").length === 21) resolve()
+        }),
+      )
+      const actorOf = ["counter", `k${String(batch)}`]
+      const attach = { t: "attach", ch: 1, actor: actorOf, sid: welcome.sessions[0], acked: 0, live: false }
+      const calls = Array.from({ length: 20 }, (_, i) => ({ t: "call", ch: 1, c: i + 1, a: "add", p: { v: [] } }))
+      ws.send([attach, ...calls].map((frame) => JSON.stringify(frame)).join("\n"))
+      await replied
+      const frames = messages
+        .flatMap((one) => one.split("\n"))
+        .map((one) => JSON.parse(one) as { t: string; c?: number })
+      assert.deepEqual(
+        frames.map(({ t, c }) => c ?? t),
+        ["attached", ...calls.map(({ c }) => c)],
+      )
+      if (batch === undefined) assert.equal(messages.length, 21)
+      else assert.ok(messages.length < 21, `${messages.length} messages`)
+      const gone = once(ws, "close")
+      ws.close()
+      await gone
+    }
+  })
+
   // Pins a defect: it threw within what it was told of, a claim or the end of a turn, and a rejection of its own ended the process.
   for (const [how, onEvent] of [
     ["throws", () => assert.fail("the hook")],

@@ -60,6 +60,7 @@ void describe("what is sent on a socket", () => {
     assert.deepEqual(writes, [["welcome", "a\nb", "x".repeat(200), "c\nd"]])
     assert.equal(pipe.buffered(), 0)
     pipe.send("e")
+    assert.ok(pipe.buffered() > 0, "what is gathered waits as well")
     await turn()
     assert.deepEqual(writes.slice(1), [["e"]])
   })
