@@ -15,6 +15,7 @@ const parts: Readonly<Record<PartName, () => Promise<Part>>> = {
   wake: async () => (await import("./wake.ts")).benchWake,
   memory: async () => (await import("./memory.ts")).benchMemory,
   fanout: async () => (await import("./fanout.ts")).benchFanout,
+  restart: async () => (await import("./restart.ts")).benchRestart,
 }
 
 async function run(options: BenchOptions): Promise<void> {

@@ -7,7 +7,7 @@ import { WebSocketServer, type WebSocket } from "ws"
 import { bodyOf } from "./body.ts"
 import { serveBench } from "./served.ts"
 
-export type HandWritten = "raw" | "json" | "lmdb" | "reader" | "room" | "room-lmdb" | "bytes"
+export type HandWritten = "raw" | "json" | "lmdb" | "accounts" | "reader" | "room" | "room-lmdb" | "bytes"
 
 interface Call {
   readonly c: number
@@ -25,8 +25,8 @@ interface Stored {
   readonly body: string
 }
 
-async function listen(serve: (ws: WebSocket, client: number) => void): Promise<number> {
-  const server = new WebSocketServer({ host: "127.0.0.1", port: 0, perMessageDeflate: false })
+async function listen(serve: (ws: WebSocket, client: number) => void, port = 0): Promise<number> {
+  const server = new WebSocketServer({ host: "127.0.0.1", port, perMessageDeflate: false })
   await once(server, "listening")
   let clients = 0
   server.on("connection", (ws) => {
@@ -49,6 +49,22 @@ function lmdbCounters(folder: string): (ws: WebSocket, client: number) => void {
     ws.on("message", (data) => {
       const { c } = read<Call>(data)
       const n = (counts.get(key) ?? 0) + 1
+      counts.set(key, n)
+      void db.put(key, n).then(() => {
+        ws.send(JSON.stringify({ c, n }))
+      })
+    })
+  }
+}
+
+/** The same for clients that come back, after a restart too: each call says whose counter it is. */
+function lmdbAccounts(folder: string): (ws: WebSocket) => void {
+  const db = open<number, string>(folder, { noSubdir: false, overlappingSync: false })
+  const counts = new Map<string, number>()
+  return (ws) => {
+    ws.on("message", (data) => {
+      const { c, x: key } = read<Call>(data)
+      const n = (counts.get(key) ?? db.get(key) ?? 0) + 1
       counts.set(key, n)
       void db.put(key, n).then(() => {
         ws.send(JSON.stringify({ c, n }))
@@ -93,7 +109,7 @@ function room(folder?: string): (ws: WebSocket) => void {
   }
 }
 
-function start(kind: HandWritten, folder: string): Promise<number> {
+function start(kind: HandWritten, folder: string, port: number): Promise<number> {
   switch (kind) {
     case "raw":
       return listen((ws) => {
@@ -110,6 +126,8 @@ function start(kind: HandWritten, folder: string): Promise<number> {
       })
     case "lmdb":
       return listen(lmdbCounters(folder))
+    case "accounts":
+      return listen(lmdbAccounts(folder), port)
     case "reader":
       return listen(lmdbReader(folder))
     case "room":
@@ -125,4 +143,4 @@ function start(kind: HandWritten, folder: string): Promise<number> {
   }
 }
 
-serveBench((kind, folder) => start(kind as HandWritten, folder))
+serveBench((kind, folder, _idleMs, port) => start(kind as HandWritten, folder, port))

@@ -1,6 +1,6 @@
 import { parseArgs } from "node:util"
 
-export const partNames = ["calls", "moves", "wake", "memory", "fanout"] as const
+export const partNames = ["calls", "moves", "wake", "memory", "fanout", "restart"] as const
 export type PartName = (typeof partNames)[number]
 
 export interface BenchOptions {

@@ -1,7 +1,7 @@
 // A process of many clients for the reconnect storm of `npm run overload`. Each has an actor of its own and calls it once before and once after.
-import { createClient, type SocketFactory } from "@sojourn/client"
-import { WebSocket } from "ws"
+import { createClient } from "@sojourn/client"
 import type { App } from "./overload-pop.ts"
+import { wsSocket } from "./ws-socket.ts"
 
 export type ToHerd = "watch"
 export type FromHerd =
@@ -12,26 +12,12 @@ export type FromHerd =
 const atOnce = 50
 const callMs = 60_000
 
-/** Of `ws`, as the Node clients of the peers have it: the runtime's own takes more than the POP does for a connection, on the cores that they share. */
-const socket: SocketFactory = (url, protocols, reader) => {
-  const ws = new WebSocket(url, protocols, { perMessageDeflate: false })
-  ws.on("open", () => reader.open())
-  ws.on("message", (data) => reader.message((data as Buffer).toString()))
-  ws.on("close", (code, reason) => reader.closed(code, reason.toString()))
-  ws.on("error", () => undefined)
-  return {
-    send: (data) => ws.send(data),
-    buffered: () => ws.bufferedAmount,
-    close: (code, reason) => ws.close(code, reason),
-  }
-}
-
 async function run(url: string, from: number, count: number): Promise<void> {
   const tell = (told: FromHerd): void => void process.send?.(told)
   process.on("disconnect", () => process.exit(0))
   const herd = Array.from({ length: count }, (_, i) => {
     const name = `herd${from + i}`
-    const client = createClient<App>({ url, token: name, clientId: name, socket, limits: { callMs } })
+    const client = createClient<App>({ url, token: name, clientId: name, socket: wsSocket, limits: { callMs } })
     client.on("error", () => undefined)
     return { client, handle: client.counter.get(name) }
   })

@@ -36,15 +36,15 @@ function memory(): Memory {
 
 /** The process lives as long as the channel to its parent. */
 export function serveBench(
-  start: (kind: string, folder: string, idleMs: number) => Promise<number>,
+  start: (kind: string, folder: string, idleMs: number, port: number) => Promise<number>,
   asleep: () => Promise<void> = () => Promise.resolve(),
 ): void {
-  const [, , kind = "", folder = "", idleMs = ""] = process.argv
+  const [, , kind = "", folder = "", idleMs = "", port = ""] = process.argv
   if (process.send === undefined) throw new Error("this module is a server of the bench: npm run bench starts it")
   process.on("disconnect", () => process.exit(0))
   process.on("message", (order: Order) => {
     if (order === "memory") process.send?.(memory())
     else void asleep().then(() => process.send?.({}))
   })
-  void start(kind, folder, Number(idleMs)).then((port) => process.send?.({ port }))
+  void start(kind, folder, Number(idleMs), Number(port)).then((port) => process.send?.({ port }))
 }

@@ -1,4 +1,4 @@
-import { fork, type ChildProcess } from "node:child_process"
+import { fork } from "node:child_process"
 import { once } from "node:events"
 import { join } from "node:path"
 import { fileURLToPath } from "node:url"
@@ -15,6 +15,15 @@ export interface BenchServer {
   /** Resolves when none of its actors is awake. */
   asleep(): Promise<void>
   stop(): Promise<void>
+  /** Kills it and starts it again, on the same port and store; resolves when it listens. */
+  restart(): Promise<void>
+}
+
+/** A process that serves. */
+interface Child {
+  readonly port: number
+  ask(order: Order): Promise<unknown>
+  stop(): Promise<void>
 }
 
 /** Ends every server that it started. */
@@ -30,15 +39,20 @@ export class Servers implements AsyncDisposable {
 
   /** `idleMs`: of this framework's, after how long without a call its actors sleep. */
   async start(kind: ServerKind, idleMs = 30_000): Promise<BenchServer> {
-    const module = kind === "sojourn" ? "./sojourn.ts" : "./hand-written.ts"
     const store = join(this.#folder, `${kind}-${this.#stores++}`)
-    const child = fork(fileURLToPath(new URL(module, import.meta.url)), [kind, store, String(idleMs)], {
-      execArgv: process.execArgv,
-      // A test runner's variable would make the child report to it.
-      env: { ...process.env, NODE_ENV: "production", NODE_TEST_CONTEXT: undefined },
-      stdio: ["ignore", "inherit", "inherit", "ipc"],
-    })
-    const server = await serverOf(kind, child)
+    let child = await childOf(kind, store, idleMs, 0)
+    const { port } = child
+    const server: BenchServer = {
+      port,
+      url: `ws://127.0.0.1:${port}`,
+      memory: async () => (await child.ask("memory")) as Memory,
+      asleep: async () => void (await child.ask("asleep")),
+      stop: () => child.stop(),
+      async restart() {
+        await child.stop()
+        child = await childOf(kind, store, idleMs, port)
+      },
+    }
     this.#running.push(server)
     return server
   }
@@ -55,7 +69,14 @@ export class Servers implements AsyncDisposable {
 }
 
 /** It is asked one thing at a time, and what it says first is its port. */
-async function serverOf(kind: ServerKind, child: ChildProcess): Promise<BenchServer> {
+async function childOf(kind: ServerKind, store: string, idleMs: number, port: number): Promise<Child> {
+  const module = kind === "sojourn" ? "./sojourn.ts" : "./hand-written.ts"
+  const child = fork(fileURLToPath(new URL(module, import.meta.url)), [kind, store, String(idleMs), String(port)], {
+    execArgv: process.execArgv,
+    // A test runner's variable would make the child report to it.
+    env: { ...process.env, NODE_ENV: "production", NODE_TEST_CONTEXT: undefined },
+    stdio: ["ignore", "inherit", "inherit", "ipc"],
+  })
   let answer = Promise.withResolvers<unknown>()
   const gone = once(child, "exit")
   child.on("message", (message) => answer.resolve(message))
@@ -69,12 +90,10 @@ async function serverOf(kind: ServerKind, child: ChildProcess): Promise<BenchSer
     child.send(order)
     return Promise.race([answer.promise, failed])
   }
-  const { port } = (await Promise.race([answer.promise, failed])) as { port: number }
+  const listening = (await Promise.race([answer.promise, failed])) as { readonly port: number }
   return {
-    port,
-    url: `ws://127.0.0.1:${port}`,
-    memory: async () => (await ask("memory")) as Memory,
-    asleep: async () => void (await ask("asleep")),
+    port: listening.port,
+    ask,
     async stop() {
       child.kill("SIGKILL")
       await gone

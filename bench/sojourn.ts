@@ -8,7 +8,7 @@ const awake = new Set<string>()
 const waiting: (() => void)[] = []
 
 serveBench(
-  async (_kind, folder, idleMs) => {
+  async (_kind, folder, idleMs, asked) => {
     const pop = await createPop({
       app,
       id: "bench",
@@ -25,7 +25,7 @@ serveBench(
           for (const resolve of waiting.splice(0)) resolve()
       },
     })
-    const { port } = await pop.listen(0)
+    const { port } = await pop.listen(asked)
     return port
   },
   () =>

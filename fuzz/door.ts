@@ -149,6 +149,7 @@ export const httpTarget: Target = {
       take: (_chars, run) => {
         run()
       },
+      accepted: () => undefined,
       node,
       limits: defaultLimits,
       policy: { origins: [], publicUrl: undefined, loopback: false },

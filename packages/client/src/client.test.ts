@@ -1117,7 +1117,7 @@ describe("moves", () => {
 })
 
 describe("the connection", () => {
-  test("C61 C59 the server's death is survived: first retry within 250 ms, then full jitter up to 15 s", async () => {
+  test("C61 C59 the server's death is survived: first retry within 250 ms, then within half of the time that it has been away, up to 15 s", async () => {
     const { world, client, run, clock, statuses } = setUp({
       chance: { random: () => 1, id: () => "c" },
       limits: { callMs: 600_000 },
@@ -1128,15 +1128,66 @@ describe("the connection", () => {
     const at: number[] = []
     const began = clock.mono()
     world.socket.cut()
-    while (world.sockets.length < 10) {
+    while (world.sockets.length < 19) {
       const before = world.sockets.length
       clock.next()
       if (world.sockets.length > before) at.push(clock.mono() - began)
       await run()
     }
     const delays = at.map((ms, i) => ms - (at[i - 1] ?? 0))
-    assert.deepEqual(delays, [250, 500, 1000, 2000, 4000, 8000, 15000, 15000, 15000])
+    const half = [375, 563, 844, 1266, 1899, 2849, 4273, 6410, 9615, 14422]
+    assert.deepEqual(delays, [250, 250, 250, ...half, 15000, 15000, 15000, 15000, 15000])
     assert.equal(statuses.at(-1), "reconnecting")
+    await client.close()
+  })
+
+  test("pauses double after what a server ended, from where they were however long nobody had listened", async () => {
+    const { world, client, run, clock } = setUp({ chance: { random: () => 1, id: () => "c" } })
+    void client.list.get("a").ready()
+    await run()
+    const reconnectMs = async (): Promise<number> => {
+      const [before, began] = [world.sockets.length, clock.mono()]
+      world.socket.cut()
+      while (world.sockets.length === before) clock.next()
+      await run()
+      return clock.mono() - began
+    }
+    assert.deepEqual([await reconnectMs(), await reconnectMs()], [250, 500])
+    world.unreachable.add("ws://bos")
+    world.socket.cut()
+    while (world.sockets.length < 15) {
+      clock.next()
+      await run()
+    }
+    world.unreachable.clear()
+    while (client.status !== "connected") {
+      clock.next()
+      await run()
+    }
+    assert.equal(await reconnectMs(), 2_000)
+    await client.close()
+  })
+
+  test("pauses double while the token function fails", async () => {
+    const clock = new ManualClock()
+    const askedAt: number[] = []
+    const client = createClient<ListApp>({
+      url: "ws://bos",
+      clock,
+      chance: { random: () => 1, id: () => "c" },
+      socket: new FakeWorld().factory,
+      token: () => {
+        askedAt.push(clock.mono())
+        throw new Error("the token server is down")
+      },
+    })
+    client.on("error", () => undefined)
+    client.connect()
+    while (askedAt.length < 6) clock.next()
+    assert.deepEqual(
+      askedAt.slice(1).map((at, i) => at - (askedAt[i] ?? 0)),
+      [250, 500, 1000, 2000, 4000],
+    )
     await client.close()
   })
 

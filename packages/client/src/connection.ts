@@ -99,6 +99,8 @@ export class Connection {
   /** Sockets that have not said that they are closed: `close` waits for them. */
   readonly #sockets = new Set<Wire>()
   #attempt = 0
+  /** When that was 0 for the last time. */
+  #lostAt = 0
   /** When the next attempt begins: of `next`, if there is a `wire`. */
   #openAt = Infinity
   /** The server asked not to be called before (goaway). */
@@ -447,7 +449,12 @@ export class Connection {
     else this.#fallBack()
     if (this.#dialing) return
     const hidden = page.hidden()
-    const delay = retryDelayMs(this.#attempt++, chance, limits)
+    const attempt = this.#attempt
+    if (attempt === 0) this.#lostAt = now
+    // Trying that costs nobody anything does not count.
+    const unheard = !this.#wire && code === undefined && wire.helloAt === 0
+    const delay = retryDelayMs(attempt, chance, limits, unheard ? now - this.#lostAt : undefined)
+    if (!unheard || attempt === 0) this.#attempt++
     const status = this.#wire ? "moving" : hidden ? "suspended" : "reconnecting"
     this.#to(status)
     // A listener of the status may have moved on.

@@ -22,7 +22,10 @@ export const defaultLimits = {
   connectMsMax: 10_000,
   /** From an attach to its answer, after which it is made again. */
   attachMsMax: 20_000,
-  /** The first retry comes within the first, later ones by full jitter over the doubled second, up to the third. */
+  /**
+   * The first retry comes within the first, later ones by full jitter over the second, doubled each time, or where nobody listens within half of the time
+   * that the client has been without a connection (or the second); up to the third.
+   */
   firstRetryMsMax: 250,
   retryMs: 250,
   retryMsMax: 15_000,

@@ -75,6 +75,7 @@ interface FrontSetUp {
   policy?: Partial<OriginPolicy>
   limits?: Partial<Limits>
   take?: (chars: number, run: () => void) => void
+  accepted?: () => void
   admin?: AdminDesk
 }
 function makeFront(options: FrontSetUp = {}) {
@@ -82,6 +83,7 @@ function makeFront(options: FrontSetUp = {}) {
   const events: CoreEvent[] = []
   const front = createFront({
     take: options.take ?? ((_chars, run) => run()),
+    accepted: options.accepted ?? (() => undefined),
     node: echo.node,
     limits: withLimits(options.limits),
     identity: { pop: "bos", node: "n1", region: "us-east" },
@@ -516,6 +518,24 @@ describe("health and lifecycle", () => {
     const { front: second } = makeFront()
     second.shut()
     await assert.rejects(second.listen(0, "127.0.0.1"), { code: "NOT_SERVING" })
+  })
+
+  test("each connection is told of when it is accepted, whoever made the server, until this closes", async () => {
+    let accepted = 0
+    const { front, port } = await listen({ accepted: () => accepted++ })
+    const server = createServer((_, response) => response.end("mine"))
+    others.push(server)
+    front.attach(server)
+    server.listen(0, "127.0.0.1")
+    await once(server, "listening")
+    const theirs = (server.address() as { port: number }).port
+    await open(`ws://127.0.0.1:${port}/v1/connect`)
+    assert.equal(accepted, 1)
+    await open(`ws://127.0.0.1:${theirs}/v1/connect`)
+    assert.equal(accepted, 2)
+    await front.close(50)
+    assert.equal((await fetch(`http://127.0.0.1:${theirs}/`)).status, 200)
+    assert.equal(accepted, 2)
   })
 
   // Both answered the first client's upgrade, which ended the process.

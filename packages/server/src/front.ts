@@ -51,6 +51,7 @@ export interface FrontOptions {
   readonly identity: { readonly pop: string; readonly node: string; readonly region: string }
   readonly events: EventSink
   readonly take: Intake["take"]
+  readonly accepted: Intake["accepted"]
   /** Absent: there is no administration over HTTP. */
   readonly admin?: AdminDesk
 }
@@ -81,7 +82,7 @@ export interface Answer {
 const taken = new WeakSet<Server>()
 
 export function createFront(options: FrontOptions): Front {
-  const { node, limits, policy, identity, events, take } = options
+  const { node, limits, policy, identity, events, take, accepted } = options
   const sockets = new Set<WebSocket>()
   const attached = new Map<Server, (request: IncomingMessage, socket: Duplex, head: Buffer) => void>()
   let own: Server | undefined
@@ -184,6 +185,7 @@ export function createFront(options: FrontOptions): Front {
     attached.set(server, listener)
     taken.add(server)
     server.on("upgrade", listener)
+    server.on("connection", accepted)
   }
 
   const answer = (method: string, path: string): Answer | undefined => {
@@ -280,6 +282,7 @@ export function createFront(options: FrontOptions): Front {
       clearTimeout(cutOff)
       for (const [to, listener] of attached) {
         to.off("upgrade", listener)
+        to.off("connection", accepted)
         taken.delete(to)
       }
       attached.clear()

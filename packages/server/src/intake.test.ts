@@ -8,7 +8,7 @@ function setUp(lateMsMax = 10) {
   let ends: (() => void)[] = []
   const done: string[] = []
   const next: (() => void)[] = []
-  const { take, load } = createIntake(lateMsMax, {
+  const { take, load, accepted } = createIntake(lateMsMax, {
     mono: () => now,
     idleMs: () => 0,
     atEnd: (fn) => ends.push(fn),
@@ -26,6 +26,7 @@ function setUp(lateMsMax = 10) {
       })
     },
     take,
+    accepted,
     /** Everything that was ready has been handled: what waited for that runs. */
     end: () => {
       next.push(...ends)
@@ -67,6 +68,35 @@ void describe("the intake of clients' frames", () => {
       end()
       assert.equal(done.length, 2 * count)
     }
+  })
+
+  test("while connections come, of which a round accepts one, rounds are short; then as long as before", () => {
+    const { come, done, end, accepted } = setUp()
+    for (let i = 0; i < 8; i++) come(String(i), 0.25)
+    accepted()
+    for (let i = 8; i < 80; i++) come(String(i), 0.25)
+    assert.equal(done.length, 8)
+    end()
+    assert.equal(done.length, 10)
+    accepted()
+    end()
+    assert.equal(done.length, 12)
+    end()
+    assert.equal(done.length, 28)
+    end()
+    assert.deepEqual(
+      done,
+      Array.from({ length: 44 }, (_, i) => String(i)),
+    )
+  })
+
+  test("the round in which a connection came is short itself", () => {
+    const { come, done, end, accepted } = setUp()
+    accepted()
+    for (let i = 0; i < 4; i++) come(String(i), 0.25)
+    assert.deepEqual(done, ["0", "1"])
+    end()
+    assert.deepEqual(done, ["0", "1", "2", "3"])
   })
 
   /** Rounds in which so many frames of 1 ms come, each ended by `extraMs` of something else. */

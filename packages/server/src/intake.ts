@@ -4,6 +4,11 @@ import { createLoopRounds, node, type LoopParts } from "./loop-rounds.ts"
 /** What a round of the event loop may take in, ms of work, before what it has to send gets its turn: a tenth of what a node may be late, within these. */
 const shareMsMin = 4
 const shareMsMax = 10
+/**
+ * The same while connections come. libuv takes one a round (1.52, `uv__server_io`), so rounds of 10 ms would let in a hundred a second: of a busy
+ * node's clients that all come back at once the last ones would wait for minutes.
+ */
+const acceptingShareMs = 0.5
 /** What may wait, in frames and in characters; past it what waits longest is read at once. */
 const waitingMax = 65_536
 const waitingCharsMax = 16 * 1_048_576
@@ -28,6 +33,8 @@ export interface Intake {
   readonly load: LoopLoad
   /** Runs it now, or where this round has had its share, in one of the next; in the order of the calls. */
   take(chars: number, run: () => void): void
+  /** A connection was accepted: more of them may wait for the next rounds. */
+  accepted(): void
 }
 
 interface Waiting {
@@ -51,6 +58,9 @@ export function createIntake(lateMsMax: number, parts: LoopParts = node): Intake
   let chars = 0
   let reading = false
   let asked = false
+  /** Of the round that is under way; and whether a connection was accepted since the last share. */
+  let roundShareMs = shareMs
+  let accepting = false
   /**
    * When the last share began, and the round in which something came first since; what has come and what was read since, whether it left some
    * waiting, whether the round before was longer than a share, and how many running were longer than they may count for.
@@ -148,7 +158,9 @@ export function createIntake(lateMsMax: number, parts: LoopParts = node): Intake
     const now = parts.mono()
     learn(now)
     atOnce = 0
-    const until = now + shareMs
+    roundShareMs = accepting ? acceptingShareMs : shareMs
+    accepting = false
+    const until = now + roundShareMs
     // One by one: an action that awaits does its work when what let it in is over.
     const step = (): void => {
       if (waits() > 0 && parts.mono() < until) {
@@ -176,7 +188,7 @@ export function createIntake(lateMsMax: number, parts: LoopParts = node): Intake
       ask()
       // What runs may bring more, which is not to run inside of it.
       // Nor does the clock tell what has been read already takes, where its actions await.
-      if (waits() === 0 && !reading && Math.max(roundMs, atOnce * costMs) < shareMs) {
+      if (waits() === 0 && !reading && Math.max(roundMs, atOnce * costMs) < roundShareMs) {
         atOnce++
         read(run)
         return
@@ -184,6 +196,10 @@ export function createIntake(lateMsMax: number, parts: LoopParts = node): Intake
       waiting.push({ chars: size, run })
       chars += size
       if (!reading) while (waits() > waitingMax || chars > waitingCharsMax) next()
+    },
+    accepted() {
+      accepting = true
+      roundShareMs = acceptingShareMs
     },
   }
 }

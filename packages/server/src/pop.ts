@@ -105,6 +105,7 @@ export async function createPop<D>(options: PopOptions<D>): Promise<Pop<D>> {
     identity,
     events,
     take: intake.take,
+    accepted: intake.accepted,
     ...(options.admin === true ? { admin: createAdmin(node, checked.secrets, primitives) } : {}),
     policy: { origins: checked.origins, publicUrl: options.publicUrl, loopback: dev },
   })
