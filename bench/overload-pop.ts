@@ -1,5 +1,5 @@
 // The POP that `npm run overload` loads: a process of its own with LMDB, which tells its memory and does what it is asked.
-import { actor, setup, type Limits } from "@sojourn/core"
+import { actor, event, setup, type Limits } from "@sojourn/core"
 import { createPop } from "@sojourn/server"
 import { lmdb } from "@sojourn/storage-lmdb"
 import { createServer } from "node:http"
@@ -7,6 +7,12 @@ import type { AddressInfo, Socket } from "node:net"
 import { once } from "node:events"
 
 export type App = typeof app
+
+export interface Said {
+  readonly n: number
+  /** Ms since 1970. */
+  readonly at: number
+}
 
 /** From the program to the POP. */
 export type Ask = { readonly t: "cut" } | { readonly t: "report" }
@@ -33,6 +39,16 @@ const app = setup({
         },
         /** What is large goes in, and little comes out. */
         measure: (_c, text: string) => text.length,
+      },
+    }),
+    room: actor({
+      state: () => ({ said: 0 }),
+      events: { said: event<Said>() },
+      actions: {
+        say(c, n: number, at: number) {
+          c.state.said += 1
+          c.broadcast("said", { n, at })
+        },
       },
     }),
     feed: actor({

@@ -10,6 +10,7 @@ import { mkdtempSync, rmSync } from "node:fs"
 import { availableParallelism, loadavg } from "node:os"
 import { parseArgs } from "node:util"
 import { overloadedCalls } from "./overload-calls.ts"
+import { jitter } from "./overload-jitter.ts"
 import { PopProcess, type Report } from "./overload-parts.ts"
 import { largeFrames, silentSockets, slowReaders } from "./overload-sockets.ts"
 import { reconnectStorm } from "./overload-storm.ts"
@@ -18,6 +19,13 @@ const scenarios: Readonly<Record<string, (folder: string, brief: boolean) => Pro
   calls: (folder, brief) => overloadedCalls(folder, { clients: 64, ms: brief ? 1_000 : 10_000, times: 2 }),
   slow: (folder, brief) => slowReaders(folder, brief ? 3 : 20),
   storm: (folder, brief) => (brief ? reconnectStorm(folder, 100, 1) : reconnectStorm(folder, 5_000, 2)),
+  jitter: (folder, brief) =>
+    jitter(
+      folder,
+      brief
+        ? { clients: 100, processes: 1, rooms: 2, cutEachMs: 1_000, sayEachMs: 200, ms: 2_000 }
+        : { clients: 10_000, processes: 2, rooms: 10, cutEachMs: 15_000, sayEachMs: 1_000, ms: 45_000 },
+    ),
   frames: (folder, brief) => largeFrames(folder, brief ? 5 : 50),
   silent: (folder, brief) => silentSockets(folder, brief ? 200 : 10_000, brief),
 }

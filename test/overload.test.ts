@@ -35,7 +35,7 @@ test(
     assert.equal(code, 0, err)
     assert.deepEqual(
       reports.map(({ name }) => name),
-      ["calls", "slow", "storm", "frames", "silent"],
+      ["calls", "slow", "storm", "jitter", "frames", "silent"],
     )
     for (const { checks } of reports) assert.ok(checks.some(({ must }) => must))
   },
@@ -44,5 +44,5 @@ test(
 test("an option of npm run overload that is wrong is named, and nothing is started", () => {
   const { code, err } = overload("--only", "rain")
   assert.notEqual(code, 0)
-  assert.match(err, /--only takes calls, slow, storm, frames, silent, not rain/)
+  assert.match(err, /--only takes calls, slow, storm, jitter, frames, silent, not rain/)
 })

@@ -174,7 +174,10 @@ export class Attaches {
     const { borders, events, failures, pop } = this.#o
     const { activation } = slot
     if (!activation) return
-    for (const att of [...slot.attached.values()]) {
+    // Of a thousand who are attached nearly all are in already.
+    const some: HostAttach[] = []
+    for (const att of slot.attached.values()) if (att.status === "waiting" || att.queue.length > 0) some.push(att)
+    for (const att of some) {
       if (att.status === "waiting") {
         att.status = "local"
         try {
