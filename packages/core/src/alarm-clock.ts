@@ -7,7 +7,9 @@ import type { Due, Store } from "./store.ts"
  * Wakes the actors of this node whose alarms are due. One timer; what is due it reads from the store each time (`Store.due`), so what it
  * keeps in memory may be lost, late or wrong: a restarted node looks and finds what became due meanwhile, a sealed actor is not listed.
  *
- * - The wall clock decides what is due, the monotonic one when to look; a wall clock that jumps is noticed within `alarmLookMsMax`.
+ * - The wall clock decides what is due, the monotonic one when to look: at least each `alarmLookMsMax`, also where nothing is set as far as is
+ *   known. So a wall clock that jumps is noticed, and so is an alarm whose write took effect though it had failed for all that anybody here
+ *   was told.
  * - At most `alarmWakesMax` actors are being woken at once. One that is woken and whose alarms do not change (it cannot be activated, or
  *   its activation ends before the alarm's turn) is woken again after a growing pause; it holds no place meanwhile.
  *
@@ -134,7 +136,7 @@ export class AlarmClock {
         this.#looking = false
         if (!this.#running) return
         if (this.#again) this.#look()
-        else if (next !== undefined) this.#arm(next)
+        else this.#arm(next)
       },
       (error: unknown) => {
         this.#looking = false
@@ -145,20 +147,19 @@ export class AlarmClock {
     )
   }
 
-  /** Wakes what is due. Answers in how many ms to look again; undefined: nothing is set. */
-  async #pass(): Promise<number | undefined> {
+  /** Wakes what is due. Answers in how many ms there is more; Infinity: nothing is set. */
+  async #pass(): Promise<number> {
     const { clock, limits } = this.#ports
     if (this.#round && clock.mono() >= this.#roundFrom) this.#beginRound()
     const next = await this.#goOn()
-    if (!this.#running) return undefined
+    if (!this.#running) return Infinity
     const mono = clock.mono()
     for (const actor of this.#passed) {
       if (!this.#hasPlace(mono)) return Math.min(next, limits.alarmRetryMs)
       this.#passed.delete(actor)
       if (!this.#isQuiet(actor, mono)) this.#wake(actor, mono)
     }
-    const ms = Math.min(next, this.#round ? this.#roundAt - mono : Infinity)
-    return ms === Infinity ? undefined : Math.max(1, ms)
+    return Math.min(next, this.#round ? this.#roundAt - mono : Infinity)
   }
 
   #beginRound(): void {

@@ -5,6 +5,7 @@ import { postponed } from "./alarms.ts"
 import { defaultLimits, type Limits } from "./limits.ts"
 import type { Store } from "./store.ts"
 import { alone } from "./testing/alone.ts"
+import { linked } from "./testing/linked.ts"
 import { VirtualClock } from "./testing/virtual-clock.ts"
 
 interface Rung {
@@ -323,4 +324,66 @@ void test("an alarm that sets itself to a time that has passed holds no other on
     assert.equal(ran.length, 10)
     await node.stop()
   }
+})
+
+/** The store does what it is asked, and then answers that nobody knows whether it did, `times` times. */
+function landing(op: "claim" | "commit" | "install"): { times: number; over: (inner: Store) => Store } {
+  const fails = {
+    times: 0,
+    over: (inner: Store): Store => {
+      const real = inner[op] as (...args: readonly unknown[]) => Promise<unknown>
+      const late = async (...args: readonly unknown[]): Promise<unknown> => {
+        const answer = await real(...args)
+        if (fails.times === 0) return answer
+        fails.times--
+        throw new Error("no answer in time")
+      }
+      return { ...inner, [op]: late }
+    },
+  }
+  return fails
+}
+
+// Nobody was told of it, and where nothing else was set nobody looked: it waited for the node's next start.
+for (const op of ["claim", "commit"] as const)
+  void test(`an alarm rings at its time where the ${op} that set it had taken effect, of all writes that failed (C41)`, async () => {
+    const fails = landing(op)
+    const { node, alice, advance, ran } = await world({ store: fails.over })
+    if (op === "commit") await alice.query.rung()
+    fails.times = 1
+    const set = alice.set(60_000, "once")
+    await advance(1_000)
+    await set
+    assert.equal(fails.times, 0)
+    await advance(59_000)
+    assert.deepEqual(
+      ran.map(({ payload }) => payload),
+      ["once"],
+    )
+    await node.stop()
+  })
+
+void test("an alarm rings at its time where the actor had come with it by an install that failed (C41)", async () => {
+  const clock = new VirtualClock()
+  const ran: Rung[] = []
+  const fails = landing("install")
+  const at = linked(makeApp(ran), ["bos", "fra"], {
+    clock,
+    store: (inner, pop) => (pop === "fra" ? fails.over(inner) : inner),
+  })
+  await Promise.all(["bos", "fra"].map((pop) => at(pop).node.start()))
+  await clock.advance(1_000)
+  const { node } = at("bos")
+  const set = node.actors.remind.get("alice~bos").set(60_000, "once")
+  await clock.advance(0)
+  await set
+  fails.times = 1
+  const moved = node.move(["remind", "alice~bos"], "fra")
+  await clock.advance(10_000)
+  await moved
+  assert.equal(fails.times, 0)
+  assert.equal((await at("fra").store.peek("remind/alice~bos"))?.k, "OWNED")
+  await clock.advance(51_000)
+  assert.equal(ran.length, 1)
+  await Promise.all(["bos", "fra"].map((pop) => at(pop).node.stop({ drainMs: 0 })))
 })
