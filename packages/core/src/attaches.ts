@@ -178,6 +178,11 @@ export class Attaches {
     const some: HostAttach[] = []
     for (const att of slot.attached.values()) if (att.status === "waiting" || att.queue.length > 0) some.push(att)
     for (const att of some) {
+      if (slot.activation !== activation) {
+        // What one of them had to run has ended it, and whoever was let in was told. The others were not: they need another.
+        if (att.status === "waiting") this.#need(slot, att)
+        continue
+      }
       if (att.status === "waiting") {
         att.status = "local"
         try {
