@@ -99,7 +99,12 @@ export class Activation {
     // What was loaded is durable, except in a grant: its first write makes it so, and the gate waits for that.
     const gate = new OutputGate(owner.grant ? loaded.revision - 1 : loaded.revision)
     const state = new ActorState(id, def, loaded)
-    const snapshots = new Snapshots(loaded, this.needs, { state, sessions, tail }, ports)
+    const snapshots = new Snapshots(
+      loaded,
+      this.needs,
+      { state, sessions, tail, running: () => this.#turns.running },
+      ports,
+    )
     const journal = new JournalWriter(id, loaded.revision, owner, { gate, tail, state, snapshots }, ports, asked)
     const reader = new Reader(id, def, state, journal, authorErrors, ports)
     const outputs = new Outputs(def, gate, sessions, reader, ports)
@@ -416,7 +421,6 @@ export class Activation {
 
   /** Writes a snapshot of what is committed, while turns go on. Rejects with SLEPT where the activation ends before. */
   snapshot(): Promise<Snapshot> {
-    if (this.#dropped) return Promise.reject(new SojournError("SLEPT"))
     const next = this.#snapshots.next()
     this.#pump()
     return next
@@ -443,6 +447,8 @@ export class Activation {
   /** Nothing comes in any more; when what it appended is durable, and what waits for that has left, it ends. */
   #retire(error: SojournError): void {
     this.#mailbox.close()
+    // Whatever still runs may be changing the state in place.
+    this.#snapshots.stop()
     this.#gate.holdWrite(this.#journal.revision, () => {
       this.drop(error)
     })

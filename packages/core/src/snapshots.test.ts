@@ -2,6 +2,7 @@ import assert from "node:assert/strict"
 import { test } from "node:test"
 import { actor, setup } from "./actor.ts"
 import { alone } from "./testing/alone.ts"
+import { linked } from "./testing/linked.ts"
 import { VirtualClock } from "./testing/virtual-clock.ts"
 
 const notes = actor({
@@ -99,3 +100,60 @@ void test("an alarm that runs while such a write is under way is in the snapshot
   const { record, body } = (await store.load("notes/alice")) ?? assert.fail()
   assert.deepEqual([record.k === "OWNED" && record.v, body.entries.length], [7, 0])
 })
+
+const dates = actor({
+  state: () => ({ at: new Date(0), n: 0, text: large }),
+  alarms: {
+    async spoil(c) {
+      if (rung++ > 0) return
+      c.state.at.setTime(5)
+      await new Promise(() => undefined)
+    },
+  },
+  actions: {
+    add: (c) => ++c.state.n,
+    /** It will be refused, and cannot be rolled back in memory. */
+    async spoil(c) {
+      c.state.at.setTime(5)
+      await ended.promise
+    },
+    later(c) {
+      c.alarms.set("spoil", { afterMs: 1_000 })
+    },
+  },
+  queries: { at: (c) => c.state.at.getTime() },
+})
+let rung = 0
+let ended = Promise.withResolvers<undefined>()
+
+// The date was in the snapshot, and the actor went on from it.
+for (const how of ["the journal is long", "the actor is to move", "an alarm does not end"])
+  void test(`what a turn changed in place, and is refused for, is in no snapshot that is made meanwhile: ${how}`, async () => {
+    ended = Promise.withResolvers()
+    const clock = new VirtualClock()
+    const moves = how === "the actor is to move"
+    const limits = { precopyBytesMin: 100, turnMsMax: 5_000, ...(moves ? {} : { journalEntriesMax: 1 }) }
+    const at = linked(setup({ actors: { dates } }), ["bos", "fra"], { clock, limits })
+    await Promise.all(["bos", "fra"].map((pop) => at(pop).node.start()))
+    await clock.advance(1_000)
+    const { node, store } = at("bos")
+    const handle = node.actors.dates.get("k~bos")
+    const calls: Promise<unknown>[] = [handle.add()]
+    if (how === "an alarm does not end") calls.push(handle.later())
+    else calls.push(handle.spoil())
+    for (const call of calls) call.catch(() => undefined)
+    await clock.advance(100)
+    const moved = moves ? node.move(["dates", "k~bos"], "fra") : undefined
+    await clock.advance(1_500)
+    ended.resolve(undefined)
+    await clock.advance(5_000)
+    await moved
+    if (how !== "an alarm does not end") await assert.rejects(calls[1] ?? assert.fail(), { code: "BAD_STATE" })
+    assert.equal((await store.peek("dates/k~bos"))?.k, moves ? "PTR" : "OWNED")
+    const asked = at(moves ? "fra" : "bos")
+      .node.actors.dates.get("k~bos")
+      .query.at()
+    await clock.advance(1_000)
+    assert.equal(await asked, 0)
+    await Promise.all(["bos", "fra"].map((pop) => at(pop).node.stop({ drainMs: 0 })))
+  })

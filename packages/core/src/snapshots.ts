@@ -26,13 +26,15 @@ export interface SnapshotPorts {
  * is the journal writer's.
  *
  * A snapshot is of what is in memory when it is made, so it is of the revision that was appended last, and may be written only when that is
- * durable.
+ * durable. What a turn under way has changed in place (a Date) is in memory as well, although the turn will be refused for it: no snapshot is
+ * made of that.
  */
 export class Snapshots {
   readonly #needs: Needs
   readonly #state: ActorState
   readonly #sessions: SessionTable
   readonly #tail: Tail
+  readonly #running: () => boolean
   readonly #ports: SnapshotPorts
   /** The last one that there will be, if `onDeactivate` was given up: it may still reach into the state in memory, which is not used again. */
   #frozen: Uint8Array | undefined
@@ -42,17 +44,25 @@ export class Snapshots {
   #journalEntries: number
   /** Whoever waits for the next one, whatever the journal's size. */
   #waiters: PromiseWithResolvers<Snapshot>[] = []
+  #stopped = false
 
+  /** `running`: whether a turn is under way. */
   constructor(
     loaded: Loaded,
     needs: Needs,
-    parts: { readonly state: ActorState; readonly sessions: SessionTable; readonly tail: Tail },
+    parts: {
+      readonly state: ActorState
+      readonly sessions: SessionTable
+      readonly tail: Tail
+      running(): boolean
+    },
     ports: SnapshotPorts,
   ) {
     this.#needs = needs
     this.#state = parts.state
     this.#sessions = parts.sessions
     this.#tail = parts.tail
+    this.#running = parts.running
     this.#ports = ports
     this.#revision = loaded.revision - loaded.journalEntries
     this.#snapshotBytes = loaded.snapshotBytes
@@ -70,17 +80,16 @@ export class Snapshots {
     return this.#snapshotBytes + this.#journalBytes
   }
 
-  /** Somebody waits for one. */
+  /** Somebody waits for one, and it can be made. */
   get wanted(): boolean {
-    return this.#waiters.length > 0
+    return this.#waiters.length > 0 && (!this.#running() || this.#state.leavesIntact())
   }
 
   /** One is to follow the write that begins. */
   get due(): boolean {
-    const { limits } = this.#ports
-    return (
-      this.#journalEntries >= limits.journalEntriesMax || this.#journalBytes >= limits.journalBytesMax || this.wanted
-    )
+    const { journalEntriesMax, journalBytesMax } = this.#ports.limits
+    const large = this.#journalEntries >= journalEntriesMax || this.#journalBytes >= journalBytesMax
+    return (large && !this.#stopped && this.#state.leavesIntact()) || this.wanted
   }
 
   /** What is in memory is more than the stored one says. */
@@ -99,7 +108,9 @@ export class Snapshots {
     this.#journalEntries += 1
   }
 
+  /** Rejects with SLEPT where there will be none. */
   next(): Promise<Snapshot> {
+    if (this.#stopped) return Promise.reject(new SojournError("SLEPT"))
     const waiter = Promise.withResolvers<Snapshot>()
     this.#waiters.push(waiter)
     return waiter.promise
@@ -141,8 +152,9 @@ export class Snapshots {
     return this.#waiters.splice(0)
   }
 
-  /** There will be none: the activation is over. */
+  /** There will be none: the activation is over, or is as soon as what it has appended is durable. */
   stop(): void {
+    this.#stopped = true
     for (const { reject } of this.#waiters.splice(0)) reject(new SojournError("SLEPT"))
   }
 }
