@@ -1,5 +1,5 @@
 import { SojournError, type Encoded } from "@sojourn/protocol"
-import { encodeText, textOf } from "./encoded-text.ts"
+import { encodeText, textOf, utf8Bytes } from "./encoded-text.ts"
 import type { Limits } from "./limits.ts"
 
 /**
@@ -56,11 +56,11 @@ export function nextAlarm(alarms: Alarms): StoredAlarm | undefined {
   return first
 }
 
-/** Characters that the alarms take in a snapshot, about. */
-export function alarmChars(alarms: Alarms): number {
-  let chars = 0
-  for (const alarm of alarms.values()) chars += alarmText(alarm).length
-  return chars
+/** Bytes that the alarms take in a snapshot, about. */
+export function alarmBytes(alarms: Alarms): number {
+  let bytes = 0
+  for (const alarm of alarms.values()) bytes += utf8Bytes(alarmText(alarm))
+  return bytes
 }
 
 /** What `JSON.stringify` makes of it, to the order of keys. */

@@ -9,7 +9,7 @@ import {
   type QueryBody,
   type ServerFrame,
 } from "@sojourn/protocol"
-import { encodeText, plain } from "./encoded-text.ts"
+import { encodeText, plain, utf8Bytes } from "./encoded-text.ts"
 import type { HostAttach } from "./attach.ts"
 import type { Chain } from "./chain.ts"
 import type { Host } from "./host.ts"
@@ -50,8 +50,6 @@ interface Waiting {
 const underWayMax = 256
 /** Records that one caller's sessions, one after another, leave in the actor. */
 const recordsMax = 16
-
-const encoder = new TextEncoder()
 
 export class Caller {
   readonly #o: CallerOptions
@@ -335,7 +333,7 @@ export class Caller {
 
 /** In UTF-8; where that cannot be past `max`, the most that it may be. */
 function bytesOf(text: string, max: number): number {
-  return 3 * text.length <= max ? 3 * text.length : encoder.encode(text).length
+  return 3 * text.length <= max ? 3 * text.length : utf8Bytes(text)
 }
 
 /** What an argument cannot be made of is a rejection as well. */

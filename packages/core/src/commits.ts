@@ -1,10 +1,10 @@
-import { SojournError, codec, type CallBody } from "@sojourn/protocol"
+import { SojournError, type CallBody } from "@sojourn/protocol"
 import type { ErasedDefinition } from "./actor.ts"
 import { changesOf, heldNothing, isRead, type ActorState, type Held } from "./actor-state.ts"
-import { alarmChars, applyAlarmChanges, postponed, type Alarms, type StoredAlarm } from "./alarms.ts"
+import { alarmBytes, applyAlarmChanges, postponed, type Alarms, type StoredAlarm } from "./alarms.ts"
 import type { Attached } from "./attach.ts"
 import type { AuthorErrors } from "./author-errors.ts"
-import { encodeText } from "./encoded-text.ts"
+import { encodeText, utf8Bytes } from "./encoded-text.ts"
 import type { OutputGate } from "./gate.ts"
 import type { JournalWriter } from "./journal-writer.ts"
 import { encodeEntry, type Entry, type StoredReply } from "./journal.ts"
@@ -240,7 +240,7 @@ export class Commits {
         `the turn wrote ${bytes} bytes of patches, events and reply; limits.outputCharsMax is ${outputCharsMax}`,
       )
     if (this.#snapshots.bodyBytes + bytes <= snapshotBytesMax) return undefined
-    const measured = JSON.stringify(codec.encode(next)).length + alarmChars(alarms)
+    const measured = utf8Bytes(encodeText(next).text) + alarmBytes(alarms)
     if (measured <= snapshotBytesMax) return undefined
     return new SojournError(
       "SNAPSHOT_TOO_LARGE",

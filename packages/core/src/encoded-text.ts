@@ -1,5 +1,7 @@
 import { codec, copied, type Encoded } from "@sojourn/protocol"
 
+const encoder = new TextEncoder()
+
 /**
  * An encoded value as the text that it is in a journal and on the wire: made once for all the places where it is written, sharing nothing
  * with what it was made of, and in a fraction of the memory of its objects. Whoever reads it as a value has it parsed, each time.
@@ -38,4 +40,9 @@ export function textOf(encoded: Encoded): string {
 /** The value in it, sharing no object with it. */
 export function plain(encoded: Encoded): Encoded {
   return encoded instanceof EncodedText ? encoded.toJSON() : copied(encoded)
+}
+
+/** Bytes of this text where it is stored or sent. */
+export function utf8Bytes(text: string): number {
+  return encoder.encode(text).length
 }

@@ -85,6 +85,21 @@ void test("entries made while the write that a snapshot follows is under way cou
   for (const one of refused) assert.equal((one as PromiseRejectedResult).reason.code, "SNAPSHOT_TOO_LARGE")
 })
 
+// Characters were counted: a state of another script was three times as large as it may be, and past what can be moved.
+void test("a state is measured in the bytes that it is stored in, and so are its alarms", async () => {
+  const { alice, clock, node } = await world()
+  const filler = "語".repeat(1_000)
+  const settled = async (work: Promise<unknown>): Promise<unknown> => {
+    const [how] = (await Promise.all([Promise.allSettled([work]), clock.advance(10)]))[0]
+    return how.status === "rejected" ? (how.reason as { code: string }).code : "held"
+  }
+  assert.deepEqual([await settled(alice.add(filler)), await settled(alice.add(filler))], ["held", "held"])
+  assert.equal(await settled(alice.add(filler)), "SNAPSHOT_TOO_LARGE")
+  assert.equal(await settled(alice.later(filler.slice(0, 250), 60_000)), "held")
+  assert.equal(await settled(alice.later(filler.slice(0, 249), 60_000)), "SNAPSHOT_TOO_LARGE")
+  await node.stop()
+})
+
 void test("an alarm that runs while such a write is under way is in the snapshot of an actor that falls asleep", async () => {
   const { alice, clock, store, events, hold, releaseAll } = await world()
   await alice.later("a", 1_000)
