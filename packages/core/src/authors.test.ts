@@ -6,6 +6,7 @@ import { actor, event, setup } from "./actor.ts"
 import { memoryDisk, memoryStore } from "./memory-store.ts"
 import { alone } from "./testing/alone.ts"
 import { bareHost } from "./testing/bare-host.ts"
+import { VirtualClock } from "./testing/virtual-clock.ts"
 
 interface Box {
   x: unknown
@@ -258,3 +259,62 @@ void describe("an author's code", () => {
     await assert.rejects(one.take((() => 1) as unknown as string), TypeError)
   })
 })
+
+// It ran once more, of an activation that had ended: whatever it did outside of its state was done twice.
+for (const part of ["authorize", "input"] as const)
+  void test(`an action whose turn was given up while its ${part} was looking at it is not begun`, async () => {
+    const looking: PromiseWithResolvers<undefined>[] = []
+    const look = async (): Promise<void> => {
+      if (looking.length > 0) return
+      const one = Promise.withResolvers<undefined>()
+      looking.push(one)
+      await one.promise
+    }
+    const began: string[] = []
+    const validate = async (value: unknown) => {
+      await look()
+      return { value: value as [string] }
+    }
+    const door = actor({
+      state: () => ({ n: 0 }),
+      actions: {
+        open(c, who: string) {
+          began.push(who)
+          return ++c.state.n
+        },
+      },
+      ...(part === "input"
+        ? { input: { open: { "~standard": { version: 1, vendor: "test", validate } } } }
+        : { authorize: () => look().then(() => true) }),
+    })
+    const clock = new VirtualClock()
+    const { node } = await alone(setup({ actors: { door } }), { clock, limits: { turnMsMax: 5_000 } })
+    const said: ServerFrame[] = []
+    const reader = node.acceptClient(
+      {
+        send: (data) => void said.push(JSON.parse(data) as ServerFrame),
+        buffered: () => 0,
+        close: () => undefined,
+      },
+      { url: "/v1/connect", headers: {}, ip: "127.0.0.1" },
+    )
+    const say = async (frame: object): Promise<void> => {
+      reader.message(JSON.stringify(frame))
+      await clock.advance(10)
+    }
+    await say({ t: "hello", client: "one", token: "ann" })
+    const [welcome] = said.splice(0)
+    assert.ok(welcome?.t === "welcome")
+    const calls = [{ c: 1, a: "open", p: { v: ["ann"] } }]
+    const attach = { t: "attach", actor: ["door", "a"], sid: welcome.sessions[0], acked: 0, live: false, calls }
+    await say({ ch: 1, ...attach })
+    await clock.advance(5_000)
+    assert.equal(said.pop()?.t, "detached")
+    assert.deepEqual(began, [])
+    await say({ ch: 2, ...attach })
+    assert.equal(said.pop()?.t, "reply")
+    looking[0]?.resolve(undefined)
+    await clock.advance(10)
+    assert.deepEqual(began, ["ann"])
+    await node.stop()
+  })

@@ -156,6 +156,8 @@ export class Turn {
   }
 
   #act(action: (c: unknown, ...args: unknown[]) => unknown, args: unknown[], reader: ReadScope): unknown {
+    // Given up while it was asked whether it may: by now the call may have run in another activation, or at another POP.
+    if (this.#controller?.signal.aborted) throw this.#controller.signal.reason
     const [draft, done] = create(this.#state as object, { enablePatches: true }) as unknown as [unknown, Finalize]
     this.#finalize = done
     const context = new ActionScope(draft, reader, {
