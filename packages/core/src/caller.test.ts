@@ -142,6 +142,34 @@ describe("calls from server code", () => {
     await Promise.all(["bos", "fra"].map((pop) => at(pop).node.stop({ drainMs: 0 })))
   })
 
+  // Pins a defect: whatever else was under way to its actor failed with it, calls with an unknown outcome.
+  test("are answered whatever becomes of a query that is not", async () => {
+    const { promise, resolve } = Promise.withResolvers<undefined>()
+    const slow = actor({
+      state: () => ({ n: 0 }),
+      actions: {
+        async add(c) {
+          await promise
+          return ++c.state.n
+        },
+      },
+      queries: { hangs: () => new Promise<number>(() => undefined), n: (c) => c.state.n },
+    })
+    const clock = new VirtualClock()
+    const { node } = await alone(setup({ actors: { slow } }), { clock })
+    const handle = node.actors.slow.get("k")
+    const hangs = assert.rejects(handle.query.hangs(), { code: "CALL_TIMEOUT", outcome: "not-executed" })
+    await clock.advance(20_000)
+    const calls = Promise.all([handle.add(), handle.add(), handle.query.n()])
+    calls.catch(() => undefined)
+    await clock.advance(10_000)
+    await hangs
+    resolve(undefined)
+    await clock.advance(1_000)
+    assert.deepEqual(await calls, [1, 2, 2])
+    await node.stop()
+  })
+
   // Pins a defect: the error's own outcome was told, that of the last attach: not executed.
   test("that may have run in an attach before say so when a later one is refused", async () => {
     const clock = new VirtualClock()

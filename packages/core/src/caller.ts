@@ -270,19 +270,33 @@ export class Caller {
     if (!first) return
     this.#deadline = clock.after(Math.max(0, first.deadline - clock.mono()), () => {
       this.#deadline = undefined
-      const now = clock.mono()
-      let late = false
-      for (const waiting of this.#waiting.values()) late ||= waiting.deadline <= now
-      if (late) {
-        // A call that is given up may still be applied: the session ends with it, so that its number is not missed.
-        if (this.#attach) this.#o.host.leave(this.#attach)
-        this.#attach = undefined
-        this.#retry?.()
-        this.#retry = undefined
-        this.#restart(new SojournError("CALL_TIMEOUT", `no reply from ${this.#id} within ${this.#o.callMsMax} ms`))
-      }
+      this.#giveUp()
       this.#watch()
     })
+  }
+
+  /** What is late. A query has no number that could be missed: nobody else's answer depends on it. */
+  #giveUp(): void {
+    const { clock, host, callMsMax } = this.#o
+    const now = clock.mono()
+    const late = [...this.#waiting].filter(([, { deadline }]) => deadline <= now)
+    if (late.length === 0) return
+    const error = new SojournError("CALL_TIMEOUT", `no reply from ${this.#id} within ${callMsMax} ms`)
+    // Not only the query may hang but the attach: what else waits is handed to another.
+    if (this.#attach) host.leave(this.#attach)
+    this.#attach = undefined
+    if (late.some(([, { kind }]) => kind === "call")) {
+      // A call that is given up may still be applied: the session ends with it, so that its number is not missed.
+      this.#retry?.()
+      this.#retry = undefined
+      this.#restart(error)
+      return
+    }
+    for (const [key, one] of late) {
+      this.#take(key)
+      this.#fail(one, error)
+    }
+    this.#open()
   }
 
   /** Everything under way fails, and what comes next goes under a fresh session: no number of this one is missed. */
@@ -317,11 +331,13 @@ export class Caller {
     this.#waiting = new Map()
     this.#unsent = []
     this.#sentBytes = 0
-    for (const one of waiting) {
-      const { code, message, cause } = error
-      const outcome = this.#outcomeOf(one, error)
-      one.reject(outcome === error.outcome ? error : new SojournError(code, message, { ...error, cause, outcome }))
-    }
+    for (const one of waiting) this.#fail(one, error)
+  }
+
+  #fail(one: Waiting, error: SojournError): void {
+    const { code, message, cause } = error
+    const outcome = this.#outcomeOf(one, error)
+    one.reject(outcome === error.outcome ? error : new SojournError(code, message, { ...error, cause, outcome }))
   }
 
   /** An error says what became of that which the attach that it refused was the first to bring. Of anything before, nobody knows. */
