@@ -20,7 +20,7 @@ import type { SessionIds } from "./session-ids.ts"
 
 /**
  * Calls from server code: a session like any client's, without a socket, so they are exactly once and in order too, wherever the actor is.
- * They never move it. One caller an actor; idle ones are let go, oldest first.
+ * They never move it. One caller an actor (`callers.ts`).
  *
  * A session does not live for ever, and a caller may: with nothing under way it takes a fresh one in time.
  */
@@ -32,6 +32,16 @@ export interface CallerOptions {
   readonly limits: Pick<Limits, "meshMessageBytesMax" | "sessionTtlMs" | "clockSkewMsMax">
   /** A call without a reply by then is CALL_TIMEOUT. */
   readonly callMsMax: number
+  /** Of the caller of this actor before, which was closed while it was idle. */
+  readonly session?: CallerSession | undefined
+}
+
+/** A session with calls, all of which are answered. */
+export interface CallerSession {
+  readonly sid: string
+  readonly mintedAt: number
+  /** Number of its next call. */
+  readonly next: number
 }
 
 interface Waiting {
@@ -74,12 +84,25 @@ export class Caller {
   constructor(id: string, actor: readonly [string, string], options: CallerOptions) {
     this.#id = id
     this.#actor = actor
-    this.#o = options
-    this.#fresh()
+    const { session, ...rest } = options
+    this.#o = rest
+    if (!session) {
+      this.#fresh()
+      return
+    }
+    this.#sid = session.sid
+    this.#mintedAt = session.mintedAt
+    this.#next = session.next
+    this.#acked = session.next - 1
   }
 
   get idle(): boolean {
     return this.#waiting.size === 0
+  }
+
+  /** Of an idle caller: what the next one for its actor goes on with. Undefined: the actor knows nothing of it. */
+  get session(): CallerSession | undefined {
+    return this.#next === 1 ? undefined : { sid: this.#sid, mintedAt: this.#mintedAt, next: this.#next }
   }
 
   /** `chain`: the turns that wait for this call. It belongs to the call and goes with it, however often that is sent. */

@@ -3,6 +3,7 @@ import type { ActorDefinition, App } from "./actor.ts"
 import { Admission } from "./admission.ts"
 import { addressId } from "./address.ts"
 import { Caller } from "./caller.ts"
+import { Callers } from "./callers.ts"
 import type { Chain } from "./chain.ts"
 import { Forgetting, type ForgetReport } from "./forget.ts"
 import { ForgottenPops } from "./forgotten.ts"
@@ -74,7 +75,6 @@ export interface CoreNode<D = Readonly<Record<string, ActorDefinition>>> {
   stop(options?: { readonly drainMs?: number }): Promise<void>
 }
 
-const callersMax = 10_000
 const callMsMax = 30_000
 const waitingMessagesMax = 1_024
 /** After the last client was asked to leave, it has this long to do so before what it uses is handed off. */
@@ -186,7 +186,7 @@ export function createNode<D>(options: NodeOptions<D>): CoreNode<D> {
           state = "lost"
           events({ type: "store.lost", error: lost })
           gateway.closeAll("STORE_LOST")
-          closeCallers()
+          callers.close()
           host.halt()
           heard?.()
         },
@@ -216,31 +216,14 @@ export function createNode<D>(options: NodeOptions<D>): CoreNode<D> {
     },
   })
 
-  const callers = new Map<string, Caller>()
-  const callerOf = (name: string, key: string): Caller => {
-    const id = addressId(name, key)
-    const known = callers.get(id)
-    if (known) return known
-    if (callers.size >= callersMax)
-      for (const [other, caller] of callers)
-        if (caller.idle) {
-          caller.close()
-          callers.delete(other)
-          break
-        }
-    const who = { id: `${serverPrefix}${pop}` }
-    const caller = new Caller(id, [name, key], { host, clock, sessionIds, who, limits, callMsMax })
-    callers.set(id, caller)
-    return caller
-  }
-  const closeCallers = (): void => {
-    for (const caller of callers.values()) caller.close()
-    callers.clear()
-  }
+  const who = { id: `${serverPrefix}${pop}` }
+  const callers = new Callers(
+    (id, actor, session) => new Caller(id, actor, { host, clock, sessionIds, who, limits, callMsMax, session }),
+  )
   const notServing = (): Promise<never> =>
     Promise.reject(lost ?? new SojournError("NOT_SERVING", `POP ${pop} does not serve`))
   const call = ({ actor: [to, key], kind, name, args }: ActorCall, chain: Chain = []): Promise<unknown> => {
-    const caller = callerOf(to, key)
+    const caller = callers.of(to, key)
     return kind === "call" ? caller.call(name, args, chain) : caller.query(name, args)
   }
   const actors = actorHandles(actorPorts, (made) =>
@@ -276,7 +259,7 @@ export function createNode<D>(options: NodeOptions<D>): CoreNode<D> {
     heard?.()
     if (serving && drainMs > 0) await drain(drainMs)
     state = "stopped"
-    closeCallers()
+    callers.close()
     await host.stop()
     gateway.closeAll("GOING_AWAY")
     await mesh?.stop()
