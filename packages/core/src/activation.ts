@@ -2,7 +2,7 @@ import { SojournError, type AttachBody, type CallBody, type QueryBody } from "@s
 import { ActorState } from "./actor-state.ts"
 import type { DeactivateReason, ErasedDefinition } from "./actor.ts"
 import { sessionIds, type Attached, type SessionFrame } from "./attach.ts"
-import { Commits, type CommitPorts } from "./commits.ts"
+import { Commits, type CommitPorts, type CommitsOwner } from "./commits.ts"
 import { AuthorErrors, type AuthorErrorPorts } from "./author-errors.ts"
 import { OutputGate } from "./gate.ts"
 import { JournalWriter, type JournalOwner, type JournalPorts, type Ownership } from "./journal-writer.ts"
@@ -48,8 +48,8 @@ export interface ActivationPorts
     AuthorErrorPorts {
   /** What its turns left to `waitUntil` is over. */
   workEnded(): void
-  /** The activation is over because of `error`; memory may be dropped. Called at most once. */
-  dropped(error: SojournError): void
+  /** The activation is over because of `error`; memory may be dropped. `told`: what whoever is attached is to hear. Called at most once. */
+  dropped(error: SojournError, told: SojournError): void
 }
 
 export class Activation {
@@ -109,7 +109,7 @@ export class Activation {
     const reader = new Reader(id, def, state, journal, authorErrors, ports)
     const outputs = new Outputs(def, gate, sessions, reader, ports)
     const commitParts = { state, sessions, journal, snapshots, gate, outputs, authorErrors }
-    const commits = new Commits(id, def, commitParts, ports, asked.drop)
+    const commits = new Commits(id, def, commitParts, ports, asked)
     this.#turns = new Turns(id, def, { state, reader, commits, work: this.#work, authorErrors }, ports, asked)
     this.#queries = new Queries(def, { journal, reader, outputs, authorErrors }, asked)
     const resumptionParts = { gate, sessions, tail, state, journal, reader, outputs }
@@ -131,7 +131,7 @@ export class Activation {
   }
 
   /** What its parts may ask of it. */
-  #asked(): JournalOwner & TurnsOwner & QueriesOwner {
+  #asked(): JournalOwner & TurnsOwner & CommitsOwner & QueriesOwner {
     return {
       run: () => {
         this.#run()
@@ -142,14 +142,14 @@ export class Activation {
       ring: () => {
         this.ring()
       },
-      retire: (error) => {
-        this.#retire(error)
+      retire: (error: SojournError, told?: SojournError) => {
+        this.#retire(error, told)
       },
       freeze: (error) => {
         this.#freeze(error)
       },
-      drop: (error) => {
-        this.drop(error)
+      drop: (error: SojournError, told?: SojournError) => {
+        this.drop(error, told)
       },
     }
   }
@@ -445,18 +445,18 @@ export class Activation {
   }
 
   /** Nothing comes in any more; when what it appended is durable, and what waits for that has left, it ends. */
-  #retire(error: SojournError): void {
+  #retire(error: SojournError, told = error): void {
     this.#mailbox.close()
     // Whatever still runs may be changing the state in place.
     this.#snapshots.stop()
     this.#gate.holdWrite(this.#journal.revision, () => {
-      this.drop(error)
+      this.drop(error, told)
     })
     this.#pump()
   }
 
-  /** Ends the activation at once: what it holds back is never sent. */
-  drop(error: SojournError): void {
+  /** Ends the activation at once: what it holds back is never sent. `told`: what its clients hear of it. */
+  drop(error: SojournError, told = error): void {
     if (this.#dropped) return
     this.#dropped = true
     this.#mailbox.close()
@@ -468,7 +468,7 @@ export class Activation {
     for (const resolve of this.#drainWaiters.splice(0)) resolve()
     this.#work.stop()
     this.#workEnded()
-    this.#ports.dropped(error)
+    this.#ports.dropped(error, told)
   }
 
   /** Runs what waits, until a turn awaits or too many entries wait to be written: each is memory that a write has not yet justified. */

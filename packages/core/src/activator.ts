@@ -200,11 +200,11 @@ export class Activator {
         slot.incoming = undefined
         input(slot, { type: "ignored", e: epoch })
       },
-      dropped: (error) => {
+      dropped: (error, told) => {
         if (slot.activation !== self()) return
         events({ type: "activation.dropped", actor: slot.id, error })
         this.end(slot)
-        attaches.endLocal(slot, error)
+        attaches.endLocal(slot, told)
         input(slot, { type: "dropped" })
       },
     }

@@ -71,7 +71,7 @@ for (const [how, at] of [
       attachTo(hosts.get(at) as Host, "k", sid, action, (kind) => told.push(`${sid} ${kind}`))
     await clock.advance(1_000)
     assert.deepEqual(told, [
-      ...["first detached", "first ended", "second detached", "second ended"],
+      ...["second detached", "second ended", "first detached", "first ended"],
       ...["third attached", "third reply", "fourth attached", "fourth reply"],
     ])
     await Promise.all([...hosts.values()].map((host) => host.stop()))

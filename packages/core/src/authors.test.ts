@@ -318,3 +318,107 @@ for (const part of ["authorize", "input"] as const)
     assert.deepEqual(began, ["ann"])
     await node.stop()
   })
+
+void describe("what an author's code changes in place, and cannot be rolled back", () => {
+  const dates = actor({
+    state: () => ({ at: new Date(0), n: 0 }),
+    alarms: {
+      spoil(c) {
+        c.state.at.setTime(5)
+      },
+    },
+    actions: {
+      add: (c) => ++c.state.n,
+      spoil(c) {
+        c.state.at.setTime(5)
+      },
+      later(c) {
+        c.alarms.set("spoil", { afterMs: 1_000 })
+      },
+    },
+    queries: { at: (c) => c.state.at.getTime() },
+  })
+  const app = setup({ actors: { dates } })
+
+  // It was run again at once by each next activation, which it ended before any call was written: nobody was served any more.
+  void test("an alarm puts off its alarm, and costs no call", async () => {
+    const clock = new VirtualClock()
+    const { node, events } = await alone(app, { clock })
+    const handle = node.actors.dates.get("a")
+    const settled = async <T>(work: Promise<T>): Promise<T> => {
+      work.catch(() => undefined)
+      await clock.advance(1_000)
+      return work
+    }
+    await settled(handle.later())
+    await clock.advance(60_000)
+    for (let n = 1; n <= 100; n++) assert.equal(await settled(handle.add()), n)
+    assert.equal(await settled(handle.query.at()), 0)
+    const failed = events.filter(({ type }) => type === "alarm.failed")
+    assert.ok(
+      failed.length >= 6 && failed.length <= 9,
+      `${failed.length} attempts within 160 s: each pause is twice as long`,
+    )
+    for (const [i, { attempt }] of failed.entries()) assert.equal(attempt, i + 1)
+    for (const { error } of failed) assert.equal((error as { code: string }).code, "BAD_STATE")
+    await node.stop()
+  })
+
+  // Whoever else was attached, or had called just before, was refused for good with it.
+  void test("a call fails alone", async () => {
+    const clock = new VirtualClock()
+    const { node } = await alone(app, { clock })
+    const told = new Map<string, string[]>()
+    const join = async (id: string) => {
+      const said: ServerFrame[] = []
+      const heard: string[] = []
+      told.set(id, heard)
+      const reader = node.acceptClient(
+        {
+          send(data) {
+            const frame = JSON.parse(data) as ServerFrame
+            said.push(frame)
+            if (frame.t === "detached") heard.push(frame.err.code)
+            else if (frame.t === "reply") heard.push(`reply ${frame.c}`)
+          },
+          buffered: () => 0,
+          close: () => undefined,
+        },
+        { url: "/v1/connect", headers: {}, ip: "127.0.0.1" },
+      )
+      const say = (frame: object): void => {
+        reader.message(JSON.stringify(frame))
+      }
+      say({ t: "hello", client: id, token: id })
+      await clock.advance(10)
+      const [welcome] = said
+      assert.ok(welcome?.t === "welcome")
+      const attach = { t: "attach", ch: 1, actor: ["dates", "a"], sid: welcome.sessions[0], acked: 0, live: false }
+      say(attach)
+      await clock.advance(10)
+      return { say, attach }
+    }
+    const ann = await join("ann")
+    const bob = await join("bob")
+    const eve = await join("eve")
+    const add = { ch: 1, c: 1, a: "add", p: { v: [] } }
+    ann.say({ t: "call", ...add })
+    eve.say({ t: "call", ...add, a: "spoil" })
+    bob.say({ t: "call", ...add })
+    await clock.advance(10)
+    assert.deepEqual(Object.fromEntries(told), { ann: ["SLEPT"], bob: ["SLEPT"], eve: ["BAD_STATE"] })
+    for (const one of [ann, bob]) one.say({ ...one.attach, calls: [add] })
+    await clock.advance(10)
+    assert.deepEqual(
+      [told.get("ann"), told.get("bob")],
+      [
+        ["SLEPT", "reply 1"],
+        ["SLEPT", "reply 1"],
+      ],
+    )
+    const n = node.actors.dates.get("a").add()
+    await clock.advance(10)
+    assert.equal(await n, 3)
+    await node.stop()
+  })
+})

@@ -31,6 +31,13 @@ export interface CommitPorts {
   moveTo(pop: string): void
 }
 
+/** What is asked of the activation. `told`: what its clients hear. */
+export interface CommitsOwner {
+  drop(error: SojournError, told: SojournError): void
+  /** It ends when what is appended is durable. */
+  retire(error: SojournError, told: SojournError): void
+}
+
 /** What a turn's end takes in, and where it puts what it makes of it. */
 export interface CommitParts {
   readonly state: ActorState
@@ -59,15 +66,9 @@ export class Commits {
   readonly #outputs: Outputs
   readonly #authorErrors: AuthorErrors
   readonly #ports: CommitPorts
-  readonly #drop: (error: SojournError) => void
+  readonly #owner: CommitsOwner
 
-  constructor(
-    id: string,
-    def: ErasedDefinition,
-    parts: CommitParts,
-    ports: CommitPorts,
-    drop: (error: SojournError) => void,
-  ) {
+  constructor(id: string, def: ErasedDefinition, parts: CommitParts, ports: CommitPorts, owner: CommitsOwner) {
     this.#id = id
     this.#def = def
     this.#state = parts.state
@@ -78,7 +79,7 @@ export class Commits {
     this.#outputs = parts.outputs
     this.#authorErrors = parts.authorErrors
     this.#ports = ports
-    this.#drop = drop
+    this.#owner = owner
   }
 
   /** Commits a call's turn, or its refusal: either way the call's number is used up in the same write as its effect. */
@@ -94,7 +95,12 @@ export class Commits {
       held = this.#state.take(turn)
       reply = { r, ok }
     } catch (error) {
-      if (this.#cannotRollBack(error)) return
+      const spoiled = this.#spoiled(error)
+      if (spoiled) {
+        att.end(spoiled)
+        this.#owner.drop(spoiled, this.#toOthers())
+        return
+      }
       reply = { r, err: this.#authorErrors.wireError(error, call.a) }
     }
     if (reply.err === undefined && isRead(held)) {
@@ -166,7 +172,10 @@ export class Commits {
       this.#holdMove(head.r, held.moveTo)
     } catch (error) {
       this.alarmFailed(alarm, error)
-      if (!this.#cannotRollBack(error)) this.putOff(alarm)
+      // First of all: the next activation would run it at once, before it could serve anybody.
+      this.putOff(alarm)
+      const spoiled = this.#spoiled(error)
+      if (spoiled) this.#owner.retire(spoiled, this.#toOthers())
     }
   }
 
@@ -192,15 +201,20 @@ export class Commits {
       this.#commitOrThrow({ r: this.#journal.revision + 1, t: this.#ports.clock.now(), ...changesOf(held) }, held)
     } catch (error) {
       failed(error)
-      this.#cannotRollBack(error)
+      const spoiled = this.#spoiled(error)
+      if (spoiled) this.#owner.drop(spoiled, this.#toOthers())
     }
   }
 
-  /** A leaf changed in place cannot be rolled back in memory: the activation goes, and with it the change. */
-  #cannotRollBack(error: unknown): boolean {
-    if (this.#state.leavesIntact()) return false
-    this.#drop(error instanceof SojournError ? error : new SojournError("BAD_STATE", undefined, { cause: error }))
-    return true
+  /** Why the activation has to go, and with it the change: a leaf changed in place cannot be rolled back in memory. */
+  #spoiled(error: unknown): SojournError | undefined {
+    if (this.#state.leavesIntact()) return undefined
+    return error instanceof SojournError ? error : new SojournError("BAD_STATE", undefined, { cause: error })
+  }
+
+  /** Whoever had no part in it has only to attach again: what had run of theirs is known, and the rest is run then. */
+  #toOthers(): SojournError {
+    return new SojournError("SLEPT", `the activation of ${this.#id} could not go on; attach again`)
   }
 
   #commitOrThrow(entry: Entry, held: Held): void {
