@@ -246,8 +246,11 @@ export class Activation {
     seen?: number,
   ): void {
     this.lastUsed = this.#ports.clock.mono()
-    this.#resumptions.begin(att, body, ticket, seen)
-    att.queued = this.#queuedOf(att.sid)
+    const queued = this.#queuedOf(att.sid)
+    // Nobody has a reply to what still waits: such a word would put the session past its own calls.
+    const acked = queued === 0 ? body.acked : Math.min(body.acked, this.#sessions.get(att.sid)?.last ?? 0)
+    this.#resumptions.begin(att, { ...body, acked }, ticket, seen)
+    att.queued = queued
     for (const call of body.calls ?? []) this.call(att, call)
     for (const query of body.queries ?? []) this.query(att, query)
     this.#pump()

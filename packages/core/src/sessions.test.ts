@@ -136,3 +136,50 @@ test("the first call of a client that has only listened for days is answered", a
     await node.stop({ drainMs: 0 })
   }
 })
+
+// Its own call was then no next one any more, which ended the activation: whoever may call an actor could end it for everybody, as often as he liked.
+test("a client that claims replies to calls that still wait ends nothing, and its calls run", async () => {
+  const clock = new VirtualClock()
+  const { promise, resolve } = Promise.withResolvers<undefined>()
+  const note = actor({
+    state: () => ({ n: 0 }),
+    actions: {
+      add: (c) => ++c.state.n,
+      async slow(c) {
+        await promise
+        return ++c.state.n
+      },
+    },
+  })
+  const { node, events } = await alone(setup({ actors: { note } }), { clock })
+  const frames: ServerFrame[] = []
+  const reader = node.acceptClient(
+    { send: (text) => frames.push(JSON.parse(text) as ServerFrame), buffered: () => 0, close: () => undefined },
+    { url: "/v1/connect", headers: {}, ip: "127.0.0.1" },
+  )
+  const say = async (frame: object): Promise<void> => {
+    reader.message(JSON.stringify(frame))
+    await clock.advance(10)
+  }
+  await say({ t: "hello", client: "test", token: "eve" })
+  const [welcome] = frames
+  assert.ok(welcome?.t === "welcome")
+  const [one, two] = welcome.sessions
+  const attach = { t: "attach", actor: ["note", "k"], acked: 0, live: false }
+  const other = node.actors.note.get("k").slow()
+  await clock.advance(10)
+  await say({ ...attach, ch: 1, sid: one })
+  await say({ t: "call", ch: 1, c: 1, a: "add", p: { v: [] } })
+  await say({ ...attach, ch: 2, sid: two, calls: [{ c: 1, a: "add", p: { v: [] } }] })
+  await say({ ...attach, ch: 3, sid: one, acked: 7 })
+  resolve(undefined)
+  await clock.advance(10)
+  assert.ok(!events.some(({ type }) => type === "activation.dropped"))
+  assert.equal(await other, 1)
+  const replies = frames.flatMap((frame) => (frame.t === "reply" ? [[frame.ch, frame.c]] : []))
+  assert.deepEqual(replies, [
+    [3, 1],
+    [2, 1],
+  ])
+  await node.stop({ drainMs: 0 })
+})
