@@ -387,3 +387,27 @@ void test("an alarm rings at its time where the actor had come with it by an ins
   assert.equal(ran.length, 1)
   await Promise.all(["bos", "fra"].map((pop) => at(pop).node.stop({ drainMs: 0 })))
 })
+
+// Its activation had been dropped, and it had long rung at the other POP, when the old one reported that its handler did not end.
+void test("an alarm whose actor is moved away from under its handler is reported as failed by nobody (C43)", async () => {
+  const clock = new VirtualClock()
+  const ran: Rung[] = []
+  const app = makeApp(ran, { times: 1, how: "waits" })
+  const at = linked(app, ["bos", "fra"], { clock })
+  await Promise.all(["bos", "fra"].map((pop) => at(pop).node.start()))
+  await clock.advance(1_000)
+  const { node, events } = at("bos")
+  const set = node.actors.remind.get("alice~bos").set(1_000)
+  await clock.advance(2_000)
+  await set
+  assert.equal(ran.length, 1)
+  const moved = node.move(["remind", "alice~bos"], "fra")
+  await clock.advance(10_000)
+  await moved
+  assert.equal(ran.length, 2)
+  await clock.advance(60_000)
+  assert.equal(ran.length, 2)
+  for (const pop of ["bos", "fra"]) assert.ok(!at(pop).events.some(({ type }) => type === "alarm.failed"), pop)
+  assert.ok(events.some(({ type }) => type === "activation.dropped"))
+  await Promise.all(["bos", "fra"].map((pop) => at(pop).node.stop({ drainMs: 0 })))
+})

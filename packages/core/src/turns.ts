@@ -8,7 +8,7 @@ import type { AuthorErrors } from "./author-errors.ts"
 import type { ActorPorts } from "./handles.ts"
 import type { Limits } from "./limits.ts"
 import { serverPrefix } from "./mesh-messages.ts"
-import type { Chance, Clock } from "./ports.ts"
+import type { Chance, Clock, Undo } from "./ports.ts"
 import type { Reader, ReadScope } from "./reader.ts"
 import type { Session } from "./sessions.ts"
 import { Turn } from "./turn.ts"
@@ -63,6 +63,8 @@ export class Turns {
   readonly #owner: TurnsOwner
   #running: Turn | undefined
   #runningCall: { readonly sid: string; readonly c: number } | undefined
+  /** Of the time that a turn which awaits has. */
+  #late: Undo | undefined
   /** `onDeactivate` has been entered since the input was last open. */
   #deactivated = false
   #stopped = false
@@ -179,6 +181,7 @@ export class Turns {
   /** The activation is over: what still runs is not listened to. */
   stop(error: SojournError): void {
     this.#stopped = true
+    this.#late?.()
     this.#running?.abort(error)
   }
 
@@ -245,14 +248,14 @@ export class Turns {
     bound: "turnMsMax" | "deactivateMsMax" | "drainMsMax",
   ): void {
     const { clock, limits } = this.#ports
-    const undo = clock.after(limits[bound], () => {
+    const undo = (this.#late = clock.after(limits[bound], () => {
       const error = new SojournError(
         "UNKNOWN_OUTCOME",
         `the turn ${what} of ${this.#id} did not end within limits.${bound} (${limits[bound]} ms)`,
       )
       if (late) late(error)
       else this.#owner.drop(error)
-    })
+    }))
     const settled = (outcome: Outcome): void => {
       undo()
       this.#finish(turn, ended, outcome)
