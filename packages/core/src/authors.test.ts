@@ -422,3 +422,16 @@ void describe("what an author's code changes in place, and cannot be rolled back
     await node.stop()
   })
 })
+
+void test("a residency that is a promise, and rejects, costs its actor and not the process", async () => {
+  const residency = (): Promise<string[]> => Promise.reject(new Error("the law cannot be reached"))
+  const note = actor({
+    state: () => ({ n: 0 }),
+    actions: { add: (c) => ++c.state.n },
+    residency: residency as unknown as () => string[],
+  })
+  const { node } = await alone(setup({ actors: { note } }))
+  await assert.rejects(node.actors.note.get("a").add(), { code: "INTERNAL" })
+  await settled()
+  await node.stop()
+})

@@ -3,6 +3,7 @@ import { parseAddress } from "./address.ts"
 import type { Pull } from "./handoff.ts"
 import { checkResidency, insideResidency, mayHold, type Needs, type Residency } from "./residency.ts"
 import type { Slot } from "./slot.ts"
+import { isThenable } from "./thenable.ts"
 
 /** `residency.ts`, asked by a host that knows in which region every POP lies: who may be served, pull or bring into being which actor. */
 export class Borders {
@@ -43,7 +44,9 @@ export class Borders {
         throw new SojournError("NOT_FOUND_YET", `${slot.id} comes into being when a client attaches`, {
           retryAfterMs: 250,
         })
-      const globs = declared(parseAddress(slot.id).key, first.who)
+      const globs: unknown = declared(parseAddress(slot.id).key, first.who)
+      // Refused below; a rejection that nobody hears would end the process.
+      if (isThenable(globs)) void Promise.resolve(globs).catch(() => undefined)
       checkResidency(slot.id, globs)
       residency = [...globs]
     }
