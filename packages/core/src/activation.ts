@@ -70,6 +70,7 @@ export class Activation {
   /** The first write may begin: until then whoever waited for this activation is let in. */
   #begun = false
   #dropped = false
+  #drained = false
   #drainWaiters: (() => void)[] = []
   #workWaiters: (() => void)[] = []
   /** Monotonic time of each session's latest call, for the owner's decision whether to let the actor go. */
@@ -363,6 +364,12 @@ export class Activation {
     if (this.#dropped || this.working) return
     this.#turns.deactivate(why)
     await this.#allLeft()
+    this.#drained = true
+  }
+
+  /** It has been drained to the end, `onDeactivate` included. */
+  get drained(): boolean {
+    return this.#drained
   }
 
   /** Resolves when it is quiet; if that takes longer than `drainMsMax`, the activation is dropped. */
@@ -406,6 +413,7 @@ export class Activation {
       this.drop(new SojournError("SLEPT"))
       return
     }
+    this.#drained = false
     this.#turns.reopened()
     this.#mailbox.reopen()
     this.ring()

@@ -83,16 +83,27 @@ export class Seals {
   /** The actor is this POP's: drained, or asleep. */
   seal(slot: Slot, pull: Pull): void {
     const { precopies, failures, input } = this.#o
-    if (slot.activation?.working) {
+    const { activation } = slot
+    if (activation?.working) {
       // The turn that the drain waited for has left work to do.
-      input(slot, { type: "kept", e: slot.activation.epoch, err: undefined })
+      input(slot, { type: "kept", e: activation.epoch, err: undefined })
+      return
+    }
+    if (activation && !activation.drained) {
+      // It had, and that has ended since: the rest of the drain is still to be done.
+      this.#begin(
+        activation.drain("moved").then(() => {
+          const { phase } = slot.state
+          if (phase.at === "sealing" && phase.pull === pull) this.seal(slot, pull)
+        }),
+      )
       return
     }
     // Where the copy that went ahead is still the stored snapshot, what came after it is all that travels.
     const ahead = precopies.held(slot, pull)
     let compacted: Compacted | undefined
     try {
-      if (!ahead) compacted = slot.activation?.compacted()
+      if (!ahead) compacted = activation?.compacted()
     } catch (error) {
       this.#kept(slot, pull, failures.masked(slot.id, error))
       return
