@@ -1289,6 +1289,31 @@ describe("the connection", () => {
     assert.throws(() => createClient({ url: [] }), /at least one url/)
   })
 
+  test("a POP that switchTo chose and that is gone leads back to the one url that the client was made with", async () => {
+    const { world, client, run, advance } = setUp()
+    const handle = client.list.get("a")
+    await Promise.all([handle.ready(), run()])
+    client.switchTo("ws://fra")
+    await run()
+    assert.equal(client.pop, "fra")
+    world.unreachable.add("ws://fra")
+    world.socket.cut()
+    const call = watch(handle.push("x"))
+    await advance(5_000)
+    assert.deepEqual([call.how(), client.pop, client.url], ["= 1", "bos", "ws://bos"])
+    client.switchTo("ws://nrt")
+    await run()
+    const before = world.sockets.length
+    world.socket.send({ t: "goaway", retryAfterMs: 1_000 })
+    await advance(1_000)
+    assert.deepEqual(
+      world.sockets.slice(before).map(({ pop }) => pop),
+      ["bos"],
+      "a server that goes away is left for it as well",
+    )
+    await client.close()
+  })
+
   test("C62 a half-open connection is left within two heartbeats; any inbound frame counts as life", async () => {
     const { world, client, run, advance } = setUp()
     const handle = client.list.get("a")

@@ -353,10 +353,10 @@ export class Connection {
     alarm.at((this.#openAt = now + chance.random() * ms))
   }
 
-  /** On to the next URL of the list. */
+  /** On to the next URL of the list; from one that the app chose beside it, to its first. */
   #turn(): void {
     const { urls } = this.#parts
-    if (urls.length > 1) this.url = urls[(urls.indexOf(this.url) + 1) % urls.length] ?? this.url
+    this.url = urls[(urls.indexOf(this.url) + 1) % urls.length] ?? this.url
   }
 
   #welcome(wire: Wire, frame: Extract<ServerFrame, { t: "welcome" }>): void {
