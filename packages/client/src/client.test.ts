@@ -1405,6 +1405,46 @@ describe("the connection", () => {
     await client.close()
   })
 
+  test("C64 a token that was asked for before the one in use is not presented when it comes after it", async () => {
+    const asked: ((token: string) => void)[] = []
+    const token = (): Promise<string> => new Promise((resolve) => asked.push(resolve))
+    const { world, client, run, advance } = setUp({ token })
+    world.principalOf = () => "ann"
+    const presented = (): string[] =>
+      world.sockets.flatMap(({ frames }) =>
+        frames.flatMap((f) => ((f.t === "hello" || f.t === "token") && f.token !== undefined ? [f.token] : [])),
+      )
+    const ready = client.list.get("a").ready()
+    await run()
+    asked[0]?.("1")
+    await Promise.all([ready, run()])
+    const refreshes = [client.refreshToken(), client.refreshToken()]
+    asked[2]?.("3")
+    await run()
+    asked[1]?.("2")
+    await Promise.all([...refreshes, run()])
+    assert.deepEqual(presented(), ["1", "3"])
+    // Asked for on a connection that is lost before it comes: the next one has begun with a later one.
+    const late = client.refreshToken()
+    world.socket.cut()
+    await advance(250)
+    asked[4]?.("5")
+    await run()
+    asked[3]?.("4")
+    await Promise.all([late, run()])
+    assert.deepEqual(presented(), ["1", "3", "5"])
+    // One that was asked for after the other POP was called, and comes when that one has welcomed the client, is new there.
+    client.switchTo("ws://fra")
+    await run()
+    const fresh = client.refreshToken()
+    asked[5]?.("6")
+    await run()
+    asked[6]?.("7")
+    await Promise.all([fresh, run()])
+    assert.deepEqual([client.pop, ...presented()], ["fra", "1", "3", "5", "6", "7"])
+    await client.close()
+  })
+
   test("C64 C65 a terminal close code stops: status failed, everything rejects, nothing retries, connect() tries again", async () => {
     const { world, client, run, advance, statuses, clock } = setUp()
     const handle = client.list.get("a")

@@ -131,12 +131,6 @@ class Core implements LinkHost, ConnectionOwner {
     this.connection.switchTo(url)
   }
 
-  async refreshToken(): Promise<void> {
-    const { token } = this.#options
-    const text = typeof token === "function" ? await token() : token
-    if (text !== undefined && this.connection.welcomed) this.connection.say({ t: "token", token: text })
-  }
-
   close(): Promise<void> {
     if (this.connection.status !== "closed") {
       this.refusal = clientClosed("not-executed")
@@ -323,9 +317,11 @@ class Core implements LinkHost, ConnectionOwner {
     this.emit("error", error)
     // The token expires while the connection lives: a fresh one goes in band.
     if (error.code === "UNAUTHORIZED")
-      void this.refreshToken().catch((cause: unknown) =>
-        this.emit("error", new SojournError("UNAUTHORIZED", "the token function failed", { cause, retry: "later" })),
-      )
+      void this.connection
+        .refreshToken()
+        .catch((cause: unknown) =>
+          this.emit("error", new SojournError("UNAUTHORIZED", "the token function failed", { cause, retry: "later" })),
+        )
   }
 
   #attachWaiting(): void {
@@ -394,7 +390,7 @@ export function createClient<App extends AppShape = AppShape>(options: ClientOpt
     },
     connect: () => core.connect(),
     switchTo: (url) => core.switchTo(url),
-    refreshToken: () => core.refreshToken(),
+    refreshToken: () => core.connection.refreshToken(),
     tickets: () => core.tickets.list(),
     setTickets: (hints: Iterable<TicketHint>) => {
       core.tickets.clear()

@@ -74,6 +74,8 @@ interface Wire {
   welcomed: boolean
   pop: string | undefined
   readonly url: string
+  /** The number of the token that it has, of all that were asked for. */
+  token: number
   readonly connectBy: number
   /** Monotonic ms of `hello` and of `welcome`. */
   helloAt: number
@@ -101,6 +103,7 @@ export class Connection {
   #attempt = 0
   /** When that was 0 for the last time. */
   #lostAt = 0
+  #tokens = 0
   /** When the next attempt begins: of `next`, if there is a `wire`. */
   #openAt = Infinity
   /** The server asked not to be called before (goaway). */
@@ -177,6 +180,18 @@ export class Connection {
     this.#openAs("moving")
   }
 
+  /** Presents a fresh token, unless one that was asked for later has been meanwhile: this one may be good no more. */
+  async refreshToken(): Promise<void> {
+    const { token } = this.#parts
+    const asked = ++this.#tokens
+    const text = typeof token === "function" ? await token() : token
+    const wire = this.#wire
+    if (text !== undefined && wire?.welcomed && asked > wire.token) {
+      wire.token = asked
+      this.say({ t: "token", token: text })
+    }
+  }
+
   /** Nothing is expected any more from the socket before. */
   settled(): void {
     this.#former?.socket?.close(1000, "moved")
@@ -242,6 +257,7 @@ export class Connection {
       welcomed: false,
       pop: undefined,
       url: this.url,
+      token: ++this.#tokens,
       connectBy: clock.mono() + limits.connectMsMax,
       helloAt: 0,
       welcomedAt: 0,

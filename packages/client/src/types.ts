@@ -196,7 +196,7 @@ export interface ClientMembers {
    * there, and run once.
    */
   switchTo(url: string): void
-  /** Calls the token function and presents the new token on the open connection. */
+  /** Calls the token function and presents the new token on the open connection, unless a later one has been presented meanwhile. */
   refreshToken(): Promise<void>
   /** Every location hint held. */
   tickets(): TicketHint[]
