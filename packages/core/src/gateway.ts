@@ -182,7 +182,7 @@ class Connection implements PipeReader<string> {
       this.close("FRAME_TOO_LARGE")
       return
     }
-    if (!this.#takeToken()) {
+    if (!this.#takeTokens()) {
       this.close("RATE_LIMITED")
       return
     }
@@ -223,12 +223,12 @@ class Connection implements PipeReader<string> {
     this.#gone()
   }
 
-  #takeToken(): boolean {
+  #takeTokens(n = 1): boolean {
     const { framesPerSecondMax, framesBurstMax } = this.#o.limits
     const now = this.#heardAt
     this.#tokens = Math.min(framesBurstMax, this.#tokens + ((now - this.#tokensAt) / 1_000) * framesPerSecondMax)
     this.#tokensAt = now
-    this.#tokens -= 1
+    this.#tokens -= n
     return this.#tokens >= 0
   }
 
@@ -273,7 +273,9 @@ class Connection implements PipeReader<string> {
         void this.#renew(frame.token)
         return
       case "sessions":
-        this.#send({ t: "sessions", sessions: this.#mint(frame.n) })
+        // Each is signed, which costs about what a frame does.
+        if (!this.#takeTokens(frame.n - 1)) this.close("RATE_LIMITED")
+        else this.#send({ t: "sessions", sessions: this.#mint(frame.n) })
         return
       case "ping":
         this.#send(frame.n === undefined ? { t: "pong" } : { t: "pong", n: frame.n })

@@ -244,3 +244,37 @@ describe("an overloaded node", () => {
       await node.stop({ drainMs: 0 })
     })
 })
+
+// Each id is signed: a client that asked for as many as it may in each frame it may send had the node do nothing else.
+void test("session ids count towards the frames a second as if each had been asked for by itself", async () => {
+  const limits = { framesBurstMax: 100, framesPerSecondMax: 100 }
+  const clock = new VirtualClock()
+  const { node } = await alone(setup({ actors: {} }), { clock, limits })
+  let ids = 0
+  const closed: string[] = []
+  const reader = node.acceptClient(
+    {
+      send: (data) => {
+        const frame = JSON.parse(data) as ServerFrame
+        if (frame.t === "sessions") ids += frame.sessions.length
+      },
+      buffered: () => 0,
+      close: (_code, reason) => closed.push(reason),
+    },
+    { url: "/v1/connect", headers: {}, ip: "127.0.0.1" },
+  )
+  const say = (frame: object): void => {
+    reader.message(JSON.stringify(frame))
+  }
+  say({ t: "hello", client: "test", token: "ann" })
+  await clock.advance(10)
+  const ask = { t: "sessions", n: 50 }
+  say(ask)
+  await clock.advance(1_000)
+  say(ask)
+  say(ask)
+  assert.deepEqual([ids, closed], [150, []])
+  say(ask)
+  assert.deepEqual([ids, closed], [150, ["RATE_LIMITED"]])
+  await node.stop()
+})
