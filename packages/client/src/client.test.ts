@@ -1289,7 +1289,7 @@ describe("the connection", () => {
     assert.throws(() => createClient({ url: [] }), /at least one url/)
   })
 
-  test("a POP that switchTo chose and that is gone leads back to the one url that the client was made with", async () => {
+  test("a POP that switchTo chose and that is gone leads back to the one url that the client was made with, and that one to it", async () => {
     const { world, client, run, advance } = setUp()
     const handle = client.list.get("a")
     await Promise.all([handle.ready(), run()])
@@ -1310,6 +1310,20 @@ describe("the connection", () => {
       world.sockets.slice(before).map(({ pop }) => pop),
       ["bos"],
       "a server that goes away is left for it as well",
+    )
+    client.switchTo("ws://fra")
+    world.unreachable.clear()
+    await run()
+    assert.equal(client.pop, "fra")
+    world.unreachable.add("ws://bos")
+    world.socket.send({ t: "goaway", retryAfterMs: 1_000 })
+    await advance(500)
+    world.socket.cut(4000)
+    await advance(5_000)
+    assert.deepEqual(
+      [client.status, client.url],
+      ["connected", "ws://fra"],
+      "where the others are gone, it is come back to",
     )
     await client.close()
   })

@@ -94,6 +94,8 @@ export class Connection {
   connects = 0
   readonly #parts: ConnectionParts
   readonly #owner: ConnectionOwner
+  /** The client's own, and behind them the last one that the app chose besides and that welcomed the client. */
+  #urls: readonly string[]
   #status: Status = "idle"
   #wire: Wire | undefined
   #next: Wire | undefined
@@ -117,6 +119,7 @@ export class Connection {
   constructor(parts: ConnectionParts, owner: ConnectionOwner) {
     this.#parts = parts
     this.#owner = owner
+    this.#urls = parts.urls
     const [url] = parts.urls
     if (url === undefined) throw new TypeError("a client needs at least one url")
     this.url = url
@@ -369,9 +372,9 @@ export class Connection {
     alarm.at((this.#openAt = now + chance.random() * ms))
   }
 
-  /** On to the next URL of the list; from one that the app chose beside it, to its first. */
+  /** On to the next URL. */
   #turn(): void {
-    const { urls } = this.#parts
+    const urls = this.#urls
     this.url = urls[(urls.indexOf(this.url) + 1) % urls.length] ?? this.url
   }
 
@@ -380,6 +383,7 @@ export class Connection {
     wire.socket?.batch.takes(frame.batch)
     this.connects++
     this.#notBefore = 0
+    if (!this.#urls.includes(wire.url)) this.#urls = [...this.#parts.urls, wire.url]
     wire.welcomedAt = wire.heardAt
     this.pop = wire.pop = frame.pop
     if (frame.heartbeatMs > 0) this.#heartbeatMs = frame.heartbeatMs

@@ -192,8 +192,8 @@ export interface ClientMembers {
   /**
    * Connects through this POP from now on. The connection there is, if any, stays in use until the new one is welcomed, and is closed
    * when every actor was attached there; as long as that fails it goes on being tried, with pauses. Once nothing else is connected and it
-   * does not answer, or it goes away itself, the URLs of the client's own are tried. Sessions stay; unacknowledged calls are sent again
-   * there, and run once.
+   * does not answer, or it goes away itself, the URLs of the client's own are tried, then this one again. Sessions stay; unacknowledged
+   * calls are sent again there, and run once.
    */
   switchTo(url: string): void
   /** Calls the token function and presents the new token on the open connection, unless a later one has been presented meanwhile. */
