@@ -73,8 +73,6 @@ export class Activation {
   #drained = false
   #drainWaiters: (() => void)[] = []
   #workWaiters: (() => void)[] = []
-  /** Monotonic time of each session's latest call, for the owner's decision whether to let the actor go. */
-  readonly #calledAt = new Map<string, number>()
   /** What the stored state asks of whoever is to hold it. */
   readonly needs: Needs
   lastUsed: number
@@ -212,11 +210,9 @@ export class Activation {
     for (const resolve of this.#workWaiters.splice(0)) resolve()
   }
 
-  /** Whether another session than `session` has called within `ms`. */
+  /** Whether another session than `session` has called within `ms`, for the owner's decision whether to let the actor go. */
   busyBesides(session: string | undefined, ms: number): boolean {
-    const since = this.#ports.clock.mono() - ms
-    for (const [sid, at] of this.#calledAt) if (sid !== session && at >= since) return true
-    return false
+    return this.#sessions.calledSince(this.#ports.clock.mono() - ms, session)
   }
 
   /** Starts the first write: the claim or the install. What has run by then, and a new actor's initial state, goes along with it. */
@@ -262,7 +258,7 @@ export class Activation {
     if (!att.open || att.ending || this.#mailbox.closed) return
     const session = this.#sessions.open(att.sid, att.who.id, att.mintedAt, this.#ports.clock.now(), true)
     this.lastUsed = this.#ports.clock.mono()
-    this.#calledAt.set(att.sid, this.lastUsed)
+    session.calledAt = this.lastUsed
     switch (this.#sessions.judge(session, call.c, att.queued)) {
       case "repeat": {
         const reply = session.replies.get(call.c)

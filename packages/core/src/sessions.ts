@@ -24,6 +24,8 @@ export interface Session {
   acked: number
   /** Wall clock, ms. */
   seen: number
+  /** Monotonic time of its latest call at this activation. */
+  calledAt: number
   readonly replies: Map<number, StoredReply>
   /** Replies not yet in any entry. */
   unwritten: readonly number[]
@@ -51,6 +53,7 @@ export class SessionTable {
         last: record.l,
         acked: record.a,
         seen: record.n,
+        calledAt: -Infinity,
         replies: new Map(record.y),
         unwritten: [],
         stored: true,
@@ -98,12 +101,19 @@ export class SessionTable {
       last: 0,
       acked: 0,
       seen: now,
+      calledAt: -Infinity,
       replies: new Map(),
       unwritten: [],
       stored: false,
     }
     this.#sessions.set(id, fresh)
     return fresh
+  }
+
+  /** Whether another session than `except` has called since then (monotonic). */
+  calledSince(mono: number, except: string | undefined): boolean {
+    for (const { id, calledAt } of this.#sessions.values()) if (id !== except && calledAt >= mono) return true
+    return false
   }
 
   /** The client has every reply up to `acked`. Calls it has replies of were applied, also those whose turn was no write, or a relaxed one that was lost. */
