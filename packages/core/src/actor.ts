@@ -2,7 +2,7 @@ import type { StandardSchemaV1 } from "@standard-schema/spec"
 import type { AlarmWhen } from "./alarms.ts"
 import type { AnyActors } from "./handles.ts"
 import type { Principal } from "./mesh-messages.ts"
-import { checkLadder, type MigrationStep } from "./migrate.ts"
+import { checkLadder, type Ladder, type MigrationStep } from "./migrate.ts"
 import { checkResidency, type ResidencyOption } from "./residency.ts"
 
 /** An event's payload type, carried by `event<T>()` for inference alone. */
@@ -228,6 +228,14 @@ export function actor<
   readonly version?: number
   readonly migrate?: Readonly<Record<number, MigrationStep>>
 }): ActorDefinition<S, A, Q, E> {
+  checkDefinition(definition)
+  return definition
+}
+
+type NamedParts = { readonly [K in "actions" | "queries" | "events" | "alarms" | "durability"]?: object }
+
+/** Throws a TypeError naming what is wrong. */
+function checkDefinition(definition: NamedParts & Ladder & { readonly residency?: ResidencyOption }): void {
   checkParts(definition)
   const seen = new Set(["state"])
   for (const part of [definition.actions, definition.queries, definition.events])
@@ -237,6 +245,8 @@ export function actor<
           `an actor's actions, queries and events need different names, none "state"; ${name} is taken`,
         )
       if (name.length > 64) throw new TypeError(`the name ${name.slice(0, 70)}… is over 64 characters`)
+      if (part !== definition.events && uncallable.includes(name))
+        throw new TypeError(`no handle can call an action or query named ${JSON.stringify(name)}: give it another name`)
       seen.add(name)
     }
   for (const name of Object.keys(definition.alarms ?? {}))
@@ -249,15 +259,18 @@ export function actor<
   if (definition.residency !== undefined && typeof definition.residency !== "function")
     checkResidency("an actor class", definition.residency)
   checkLadder(definition)
-  return definition
 }
 
 const functions = ["state", "authorize", "onDeactivate"]
 const tables = ["actions", "queries", "alarms"]
+/** A handle does not have them: whoever awaits it, or writes it to a log, would call them. */
+const uncallable = ["then", "toJSON"]
 const others = ["events", "input", "durability", "idleMs", "residency", "relay", "version", "migrate"]
 
 /** Where types are not checked, a misspelt part would be as none: everybody authorized, nothing validated. Throws a TypeError. */
-function checkParts(definition: object): void {
+function checkParts(definition: unknown): void {
+  if (typeof definition !== "object" || definition === null)
+    throw new TypeError(`an actor's definition must be an object; got ${String(definition)}`)
   const parts = definition as Readonly<Record<string, unknown>>
   for (const name of Object.keys(parts))
     if (![...functions, ...tables, ...others].includes(name))
@@ -270,15 +283,26 @@ function checkParts(definition: object): void {
       if (typeof run !== "function")
         throw new TypeError(`an actor's ${table} must be functions; ${JSON.stringify(name)} is of type ${typeof run}`)
   const { actions, input, relay, idleMs } = parts
-  for (const name of Object.keys(input ?? {}))
+  for (const [name, schema] of Object.entries(input ?? {}) as [string, unknown][]) {
     if (!Object.hasOwn(actions ?? {}, name))
       throw new TypeError(`input validates an action's arguments; there is no action ${JSON.stringify(name)}`)
+    if (schema !== undefined && !isSchema(schema))
+      throw new TypeError(
+        `input must be validators with the Standard Schema interface (\`~standard\`); ${JSON.stringify(name)} has none`,
+      )
+  }
   if (relay !== undefined && relay !== "allow" && relay !== "deny")
     throw new TypeError(`an actor's relay must be "allow" or "deny"; got ${JSON.stringify(relay)}`)
   if (idleMs !== undefined && !(typeof idleMs === "number" && idleMs >= 0))
     throw new TypeError(
       `an actor's idleMs must be a number from 0 on; got ${typeof idleMs === "number" ? idleMs : typeof idleMs}`,
     )
+}
+
+/** Some libraries' schemas are functions. */
+function isSchema(schema: unknown): boolean {
+  const standard = (schema as { readonly "~standard"?: Partial<StandardSchemaV1["~standard"]> } | null)?.["~standard"]
+  return typeof standard?.validate === "function"
 }
 
 export type ActorDefinitions = Readonly<Record<string, ActorDefinition>>
@@ -291,14 +315,26 @@ export interface App<D = ActorDefinitions> {
 // eslint-disable-next-line @typescript-eslint/no-explicit-any
 type AnyDefinition = ActorDefinition<any, any, any, any>
 
-/** Collects the actor classes of an application. Servers import it; clients import its type. */
+/**
+ * Collects the actor classes of an application. Servers import it; clients import its type. A definition that did not go through `actor` is
+ * checked as it is there.
+ */
 export function setup<D extends Readonly<Record<string, AnyDefinition>>>(options: { readonly actors: D }): App<D> {
-  for (const name of Object.keys(options.actors))
+  checkActors(options)
+  return { actors: options.actors }
+}
+
+function checkActors(options: { readonly actors?: object | null } | null | undefined): void {
+  const actors = options?.actors
+  if (typeof actors !== "object" || actors === null)
+    throw new TypeError("setup needs the actor classes of an application: setup({ actors: { cart } })")
+  for (const [name, definition] of Object.entries(actors) as [string, AnyDefinition][]) {
     if (!/^[a-z][A-Za-z0-9_-]{0,63}$/.test(name))
       throw new TypeError(
         `an actor class must be named like "cart": a lower-case letter, then up to 63 letters, digits, _ or -; got ${JSON.stringify(name)}`,
       )
-  return { actors: options.actors }
+    checkDefinition(definition)
+  }
 }
 
 /** The definition as the runtime calls it, its type parameters erased. */
