@@ -10,8 +10,9 @@ export interface EventType<T> {
   readonly payload?: T
 }
 
-/** Declares an event of an actor: `events: { added: event<{ sku: string }>() }`. */
-export function event<T = void>(): EventType<T> {
+/** Declares an event of an actor: `events: { added: event<{ sku: string }>() }`. Without a type it has no payload. */
+export function event<T = void>(): EventType<NoInfer<T>> {
+  // Not inferred: where it stands any payload would do, and `event()` was taken for one that has to bring some.
   return {}
 }
 

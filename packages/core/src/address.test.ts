@@ -34,6 +34,17 @@ describe("an actor's address", () => {
     assert.throws(() => addressId("a/b", "c"), code("UNKNOWN_ACTOR"))
   })
 
+  // Was "key.includes is not a function", or that there are 0 bytes of it.
+  test("a key that is no text is refused by what it is", () => {
+    for (const [key, what] of [
+      [5, "number"],
+      [undefined, "undefined"],
+      [null, "null"],
+      [["a"], "object"],
+    ] as const)
+      assert.throws(() => addressId("notebook", key as never), { code: "BAD_KEY", message: new RegExp(`got ${what}$`) })
+  })
+
   test("a class is named by a letter and up to 63 more letters, digits, dashes and underscores", () => {
     for (const name of ["a", "aB9_-", `a${"x".repeat(63)}`]) assert.ok(addressId(name, "k"))
     for (const name of ["", "A", "9", "a b", "a~", "é", "a\n", `a${"x".repeat(64)}`])

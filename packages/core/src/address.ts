@@ -22,6 +22,9 @@ const actorBytesMax = frameLimits.nameCharsMax + 1 + frameLimits.keyBytesMax
 export function addressId(name: string, key: string): string {
   if (!namePattern.test(name))
     throw new SojournError("UNKNOWN_ACTOR", `an actor class cannot be named ${JSON.stringify(name.slice(0, 80))}`)
+  // Server code, where types are not checked; what else is a key would be made text, or fail without a name.
+  if (typeof (key as unknown) !== "string")
+    throw new SojournError("BAD_KEY", `an actor's key must be a string; got ${key === null ? "null" : typeof key}`)
   const bytes = encoder.encode(key).length
   if (bytes === 0 || bytes > frameLimits.keyBytesMax || key.includes("\0") || !key.isWellFormed())
     throw new SojournError(

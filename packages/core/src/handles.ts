@@ -5,15 +5,18 @@ type Handler = (c: never, ...args: never[]) => unknown
 type ArgsOf<F> = F extends (c: never, ...args: infer A) => unknown ? A : never
 type ResultOf<F> = F extends (...args: never[]) => infer R ? Awaited<R> : never
 
-/** An actor as server code calls it: actions on the handle, queries under `query`. */
-export type ServerHandle<D> = {
-  readonly [K in keyof ActionsOf<D>]: (...args: ArgsOf<ActionsOf<D>[K]>) => Promise<ResultOf<ActionsOf<D>[K]>>
-} & {
+interface HandleMembers<D> {
+  /** Every action, also those whose name a member of the handle takes. */
+  readonly call: {
+    readonly [K in keyof ActionsOf<D>]: (...args: ArgsOf<ActionsOf<D>[K]>) => Promise<ResultOf<ActionsOf<D>[K]>>
+  }
   readonly query: {
     readonly [K in keyof QueriesOf<D>]: (...args: ArgsOf<QueriesOf<D>[K]>) => Promise<ResultOf<QueriesOf<D>[K]>>
   }
   readonly key: string
 }
+/** An actor as server code calls it: actions on the handle, queries under `query`. */
+export type ServerHandle<D> = HandleMembers<D> & Omit<HandleMembers<D>["call"], keyof HandleMembers<unknown>>
 type ActionsOf<D> = D extends { readonly actions?: infer A } ? NonNullable<A> : Readonly<Record<string, Handler>>
 type QueriesOf<D> = D extends { readonly queries?: infer Q } ? NonNullable<Q> : Readonly<Record<string, Handler>>
 
@@ -33,7 +36,7 @@ export type ActorsOf<A> = A extends { readonly actors: infer D }
 // eslint-disable-next-line @typescript-eslint/no-explicit-any
 type AnyMethods = Readonly<Record<string, (...args: any[]) => Promise<unknown>>>
 /** An actor of a class that is not known here: any name is an action, and what it returns is unknown. */
-export type AnyHandle = AnyMethods & { readonly query: AnyMethods; readonly key: string }
+export type AnyHandle = AnyMethods & { readonly call: AnyMethods; readonly query: AnyMethods; readonly key: string }
 
 /** The actors of an app that is not known here: a definition cannot name the app that it is a part of without going round in a circle. */
 export type AnyActors = Readonly<
@@ -73,8 +76,10 @@ export function actorHandles(
   const handle = (name: string, key: string): object => {
     addressId(name, key)
     const actor = [name, key] as const
-    return methods((action, args) => run({ actor, kind: "call", name: action, args }), {
+    const act = (action: string, args: unknown[]): Promise<unknown> => run({ actor, kind: "call", name: action, args })
+    return methods(act, {
       key,
+      call: methods(act, {}),
       query: methods((query, args) => run({ actor, kind: "query", name: query, args }), {}),
     })
   }

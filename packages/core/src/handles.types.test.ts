@@ -1,6 +1,6 @@
 import assert from "node:assert/strict"
 import { test } from "node:test"
-import { actor, setup } from "./actor.ts"
+import { actor, event, setup } from "./actor.ts"
 import type { ActorsOf, ServerHandle } from "./handles.ts"
 import { alone } from "./testing/alone.ts"
 
@@ -54,6 +54,20 @@ const order = actor({
       return [got, key, count]
     },
     isThere: (c, name: string) => c.actors[name] !== undefined,
+    // Names that members of a handle take.
+    key: (_c, n: number) => n,
+    query: () => "an action",
+  },
+  events: { placed: event<{ id: string }>(), closed: event() },
+  alarms: {
+    close(c) {
+      c.broadcast("closed")
+      // @ts-expect-error it has a payload
+      const bare = (): void => c.broadcast("placed")
+      // @ts-expect-error it has none
+      const laden = (): void => c.broadcast("closed", 1)
+      assert.deepEqual([bare.length, laden.length], [0, 0])
+    },
   },
 })
 
@@ -82,5 +96,16 @@ void test("a turn's other actors may be used as they are, or typed by an app or 
   ] as const)
     assert.equal(await orders.get("o").isThere(name), there)
   // A log that writes a handle would have called an action, whose rejection nobody waits for.
-  assert.equal(JSON.stringify([carts.get("a"), carts]), '[{"key":"a","query":{}},{}]')
+  assert.equal(JSON.stringify([carts.get("a"), carts]), '[{"key":"a","call":{},"query":{}},{}]')
+})
+
+// Server code and other actors could not call an action of such a name: a handle's `key` is a text.
+void test("an action whose name a member of a server's handle takes is called by call", async () => {
+  const { node } = await alone(app)
+  const handle = (node.actors satisfies ActorsOf<App>).order.get("o")
+  const n: number = await handle.call.key(3)
+  assert.deepEqual([handle.key, n, await handle.call.query()], ["o", 3, "an action"])
+  assert.equal(await handle.call.place("p"), 1)
+  const own: string = handle.key
+  assert.equal(own, "o")
 })
