@@ -506,6 +506,25 @@ describe("health and lifecycle", () => {
     await assert.rejects(front.listen(0, "127.0.0.1"), /listens already/)
   })
 
+  // `listen(8080, process.env.HOST ?? "")` listened on every interface.
+  test("a host that is none is refused, and not taken for all of them", async () => {
+    const { front } = makeFront()
+    for (const wrong of ["", 511, null, {}])
+      await assert.rejects(front.listen(0, wrong as string), { code: "BAD_CONFIG", message: /"0.0.0.0" or "::"/ })
+    assert.ok((await front.listen(0, "127.0.0.1")).port > 0)
+  })
+
+  // It was remembered all the same, and close() failed at it: sockets open, the store never closed.
+  test("what is no server is not attached, and closing goes on as ever", async () => {
+    const { front } = makeFront()
+    const { port } = await front.listen(0, "127.0.0.1")
+    const { closed } = await open(`ws://127.0.0.1:${port}/v1/connect`)
+    for (const wrong of [undefined, null, {}, "server", 8080])
+      assert.throws(() => front.attach(wrong as Server), { code: "BAD_CONFIG", message: /node:https/ })
+    await front.close(50)
+    assert.equal((await closed)[0], 4000)
+  })
+
   test("what begins to listen while this closes is closed too, and nothing is opened afterwards", async () => {
     const { front } = makeFront()
     const opening = front.listen(0, "localhost")

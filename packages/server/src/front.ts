@@ -179,6 +179,8 @@ export function createFront(options: FrontOptions): Front {
 
   const attach = (server: Server): void => {
     assertOpen()
+    // Before it is remembered: what cannot be let go of would keep this from closing.
+    if (!isServer(server)) throw new SojournError("BAD_CONFIG", "attach() takes a server of node:http or node:https")
     if (attached.has(server)) return
     if (taken.has(server)) throw new SojournError("BAD_CONFIG", "another POP is attached to this server")
     const listener = onUpgrade(server)
@@ -313,6 +315,11 @@ async function bodyOf({ body }: Request): Promise<string | undefined> {
   return Buffer.concat(parts).toString()
 }
 
+function isServer(it: unknown): boolean {
+  const server = it as Partial<Server> | null | undefined
+  return typeof server?.on === "function" && typeof server.off === "function"
+}
+
 function headersOf(status: number): Record<string, string> {
   const retry: Record<string, string> = status === 503 ? { "retry-after": "1" } : {}
   return { "content-type": "application/json", "cache-control": "no-store", ...retry }
@@ -382,6 +389,12 @@ function listening(server: Server, port: number, host: string): Promise<void> {
   // A text that is no number would be the path of a socket; nothing, any free port.
   if (!Number.isInteger(port) || port < 0 || port > 65_535)
     throw new SojournError("BAD_CONFIG", `a port must be an integer from 0 to 65535; got ${JSON.stringify(port)}`)
+  // None, and a number, would be every interface.
+  if (typeof (host as unknown) !== "string" || host === "")
+    throw new SojournError(
+      "BAD_CONFIG",
+      `a host must be an address or a name: "127.0.0.1" or "::1" for this machine alone, "0.0.0.0" or "::" for every interface; got ${JSON.stringify(host)}`,
+    )
   return new Promise((resolve, reject) => {
     server.once("error", (error: NodeJS.ErrnoException) => {
       const why =

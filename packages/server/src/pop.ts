@@ -13,11 +13,15 @@ import { chance, clock, primitives } from "./primitives.ts"
 export interface Pop<D> {
   readonly id: string
   /**
-   * Opens this POP's own HTTP server, for clients, peers, health and readiness. `port` 0 takes a free one; the answer says which. Rejects
-   * with BAD_CONFIG where the port is in use, with NOT_SERVING once it is being closed.
+   * Opens this POP's own HTTP server, for clients, peers, health and readiness. `port` 0 takes a free one; the answer says which. `host`: default
+   * `127.0.0.1`, which no other machine reaches; `0.0.0.0` or `::` for every interface. Rejects with BAD_CONFIG where the port is in use, with
+   * NOT_SERVING once it is being closed.
    */
   listen(port: number, host?: string): Promise<{ readonly port: number }>
-  /** Takes the WebSocket upgrades of `/v1/connect` and `/v1/mesh` from a server of yours; everything else stays its own. */
+  /**
+   * Takes the WebSocket upgrades of `/v1/connect` and `/v1/mesh` from a server of yours, of `node:http` or, for `wss:`, `node:https`; everything
+   * else stays its own. Throws BAD_CONFIG for what is no server or is another POP's, NOT_SERVING once it is being closed.
+   */
   attach(server: Server): void
   /** Answers `/v1/health` and `/v1/ready`, and with `admin` `/v1/admin/forget`; undefined for any other request, which is yours. */
   fetch(request: Request): Promise<Response | undefined>

@@ -152,3 +152,9 @@ describe("a folder in which a store is opened", () => {
     assert.equal(flushed.length, 4, "once")
   })
 })
+
+// An empty path, as of an environment variable that is not set, made the working directory a store.
+test("a path that is none is refused where it is given", () => {
+  for (const path of ["", undefined, null, 5])
+    assert.throws(() => lmdb(path as string), { name: "TypeError", message: /the path of a folder/ })
+})

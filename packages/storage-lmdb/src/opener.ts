@@ -61,6 +61,9 @@ const closing = new Map<string, Promise<void>>()
  * a backup under the same POP id: peers notice and the POP refuses to serve (STORE_LOST).
  */
 export function lmdb(path: string, options: LmdbOptions = {}): StoreOpener {
+  // An empty one would be the working directory.
+  if (typeof (path as unknown) !== "string" || path === "")
+    throw new TypeError(`lmdb takes the path of a folder, for example lmdb("./data"); got ${JSON.stringify(path)}`)
   const { commitMsMax = 30_000, queueBytesMax = 256 * 1024 * 1024 } = options
   for (const [name, value] of Object.entries({ commitMsMax, queueBytesMax }))
     if (!(Number.isFinite(value) && value > 0)) throw new RangeError(`${name} must be a number above 0, got ${value}`)
