@@ -13,7 +13,7 @@ const errors: ReadonlySet<unknown> = new Set([
   "HISTORY_LOST",
   "BAD_CONFIG",
 ])
-const news = /^(pop|node|mesh)\.(up|down|started|stopped|listening|serving|waiting)$/
+const news = /^(pop|node|mesh)\.(up|down|started|stopped|listening|serving|waiting|dial-failed)$/
 
 /** Names of fields that may hold what lets somebody in. Core puts none into events; this is the second lock. */
 const private_ = ["token", "secret", "secrets", "ticket", "sid", "session", "authorization", "cookie", "headers"]

@@ -70,6 +70,14 @@ describe("a POP's options", () => {
       { mesh: { ...mesh, peers: [{ ...peers[0], url: "http://x" }] } },
       /url of peer fra must be/,
     ],
+    [
+      "a peer's url with a fragment",
+      { mesh: { ...mesh, peers: [{ ...peers[0], url: "ws://x/#mesh" }] } },
+      /url of peer fra must not have a fragment/,
+    ],
+    ["a misspelt part of the mesh", { mesh: { secret, peer: peers } }, /mesh has no "peer"; .* secret, peers, homes/],
+    ["limits that are nothing", { limits: null }, /limits must be an object/],
+    ["limits that are a text", { limits: "many" }, /limits must be an object/],
     ["peers without homes", { mesh: { secret, peers } }, /mesh.homes is required with peers.*\["bos","fra","nrt"\]/],
     ["a home that is no POP", { mesh: { ...mesh, homes: ["bos", "lhr"] } }, /names "lhr", which is neither/],
     ["a home named twice", { mesh: { ...mesh, homes: ["bos", "bos"] } }, /names bos twice/],
@@ -91,6 +99,10 @@ describe("a POP's options", () => {
         },
       )
     })
+
+  test("no options at all are refused as BAD_CONFIG", () => {
+    assert.throws(() => checkOptions(undefined as never, undefined), { code: "BAD_CONFIG", message: /options/ })
+  })
 
   test("dev refuses to run with NODE_ENV=production", () => {
     assert.throws(() => checkOptions({ ...base, dev: true }, "production"), /does not run with NODE_ENV=production/)
@@ -166,6 +178,13 @@ describe("the event log", () => {
     const [line] = logged("info", [{ type: "turn.threw", actor: "cart/a", error: new Error("no disk"), ref: "r1" }])
     assert.deepEqual([line?.["level"], line?.["ref"]], [40, "r1"])
     assert.match(JSON.stringify(line?.["error"]), /no disk/)
+  })
+
+  // With `wss:` and a certificate that nobody trusts, or a name that does not resolve, a POP waited for its peers without a word of why.
+  test("has why a peer cannot be dialed at the default level", () => {
+    const failed = { type: "mesh.dial-failed", pop: "fra", closeCode: 1006, reason: "self-signed certificate" }
+    const [line] = logged("info", [failed])
+    assert.deepEqual([line?.["level"], line?.["pop"], line?.["reason"]], [30, "fra", "self-signed certificate"])
   })
 
   test("C68 never writes a token, a ticket or a secret, at the top or one level down", () => {

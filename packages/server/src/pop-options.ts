@@ -31,7 +31,10 @@ export interface PopOptions<D> {
   readonly mesh?: {
     /** At least 16 characters each, the same on every POP. The first signs, each is accepted: so they rotate. */
     readonly secret: string | readonly string[]
-    /** Every POP; this one may be among them. `url`: `ws:` or `wss:`, reachable from here. */
+    /**
+     * Every POP; this one may be among them. `url`: `ws:` or `wss:`, reachable from here. A `wss:` peer's certificate is checked as Node checks
+     * any: one of a CA of your own needs `NODE_EXTRA_CA_CERTS`.
+     */
     readonly peers: readonly MeshPeer[]
     /** POPs where actors come into being whose key names none. The same list everywhere, and never changed. */
     readonly homes?: readonly string[]
@@ -76,6 +79,7 @@ export interface CheckedOptions {
   readonly origins: readonly string[] | "*"
 }
 
+const meshParts = ["secret", "peers", "homes", "alone"]
 const popPattern = /^[a-z][a-z0-9-]{0,31}$/
 const secretCharsMin = 16
 
@@ -122,8 +126,10 @@ function checkPeers(id: string, region: string, peers: readonly MeshPeer[]): rea
   for (const peer of peers) {
     checkName("a peer's id", peer.id)
     checkName(`the region of peer ${peer.id}`, peer.region)
-    if (peer.id !== id) checkUrl(`the url of peer ${peer.id}`, peer.url, ["ws:", "wss:"])
-    else if (peer.region !== region)
+    if (peer.id !== id) {
+      checkUrl(`the url of peer ${peer.id}`, peer.url, ["ws:", "wss:"])
+      if (peer.url.includes("#")) bad(`the url of peer ${peer.id} must not have a fragment; got ${peer.url}`)
+    } else if (peer.region !== region)
       bad(`region is ${region}, and mesh.peers has ${peer.region} for ${id}: every POP must give the same`)
     if (seen.has(peer.id)) bad(`mesh.peers names ${peer.id} twice; a POP has one id and one url`)
     seen.add(peer.id)
@@ -160,6 +166,7 @@ function checkResidencies(app: object, regions: readonly string[]): void {
 }
 
 function checkLimits(limits: Partial<Limits> | undefined): Limits {
+  if (limits !== undefined && !isObject(limits)) bad("limits must be an object, for example { idleMs: 60_000 }")
   try {
     return withLimits(limits)
   } catch (error) {
@@ -169,6 +176,7 @@ function checkLimits(limits: Partial<Limits> | undefined): Limits {
 
 /** Throws BAD_CONFIG naming the option, what was given and what to give. */
 export function checkOptions<D>(options: PopOptions<D>, nodeEnv: string | undefined): CheckedOptions {
+  if (!isObject(options)) bad("createPop takes an object of options, with app, id, region and storage at least")
   const { id, mesh, origins } = options
   if (!isObject(options.app) || !isObject(options.app.actors)) bad("app must be what setup() returned")
   checkName("id", id)
@@ -177,6 +185,9 @@ export function checkOptions<D>(options: PopOptions<D>, nodeEnv: string | undefi
   checkSwitch("dev", options.dev)
   checkSwitch("admin", options.admin)
   if (mesh !== undefined && !isObject(mesh)) bad("mesh must be an object; leave it out for a POP that stands alone")
+  // A POP whose peers were misspelt would take itself for the only one, and for every actor's home.
+  for (const name of Object.keys(mesh ?? {}))
+    if (!meshParts.includes(name)) bad(`mesh has no ${JSON.stringify(name)}; its parts are ${meshParts.join(", ")}`)
   checkSwitch("mesh.alone", mesh?.alone)
   if (options.dev === true && nodeEnv === "production")
     bad("dev: true lets in whoever asks; it does not run with NODE_ENV=production. Give authenticate instead")
