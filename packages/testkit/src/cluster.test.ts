@@ -159,6 +159,19 @@ describe("startCluster", () => {
     await assert.rejects(startCluster(optionsFor({ entry: join(folder, "missing.mjs") })), /did not start/)
   })
 
+  // Those made before it stayed open, and kept the process from ending.
+  test("a line that cannot be fails the cluster and leaves no other line open", async () => {
+    const lines = (): number => process.getActiveResourcesInfo().filter((what) => what === "TCPServerWrap").length
+    const before = lines()
+    for (const wrong of [
+      { meshRttMs: (a: string, b: string) => (a + b === "franrt" ? NaN : 30) },
+      { clientRttMs: (pop: string) => (pop === "nrt" ? -1 : 10) },
+    ])
+      await assert.rejects(startCluster(optionsFor(wrong)), /rttMs must be a number of at least 0/)
+    // A handle counts until the event loop has come round.
+    while (lines() > before) await new Promise((resolve) => setImmediate(resolve))
+  })
+
   test("a POP that ends by itself is reported with how it ended", async () => {
     const crashed = Promise.withResolvers<[string, string]>()
     await using cluster = await startCluster(optionsFor({ onCrash: (pop, how) => crashed.resolve([pop, how]) }))

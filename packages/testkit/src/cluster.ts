@@ -120,19 +120,27 @@ export async function startCluster(options: ClusterOptions): Promise<Cluster> {
 
   const mesh = new Map<string, Proxy>()
   const clients = new Map<string, Proxy>()
+  const closeLines = async (): Promise<void> => {
+    await Promise.all([...mesh.values(), ...clients.values()].map((proxy) => proxy.close()))
+  }
   const pair = (a: string, b: string): string => [a, b].sort().join("\0")
-  for (const a of seats.values()) {
-    for (const place of places) {
-      const proxy = await createProxy({ rttMs: options.clientRttMs(a.id, place), jitterMs, messages })
-      clients.set(`${a.id}\0${place}`, proxy)
-      a.proxies.push(proxy)
+  try {
+    for (const a of seats.values()) {
+      for (const place of places) {
+        const proxy = await createProxy({ rttMs: options.clientRttMs(a.id, place), jitterMs, messages })
+        clients.set(`${a.id}\0${place}`, proxy)
+        a.proxies.push(proxy)
+      }
+      for (const b of seats.values()) {
+        if (a.id >= b.id) continue
+        const proxy = await createProxy({ rttMs: options.meshRttMs(a.id, b.id), jitterMs, messages })
+        mesh.set(pair(a.id, b.id), proxy)
+        b.proxies.push(proxy)
+      }
     }
-    for (const b of seats.values()) {
-      if (a.id >= b.id) continue
-      const proxy = await createProxy({ rttMs: options.meshRttMs(a.id, b.id), jitterMs, messages })
-      mesh.set(pair(a.id, b.id), proxy)
-      b.proxies.push(proxy)
-    }
+  } catch (cause) {
+    await closeLines()
+    throw cause
   }
   const proxyOf = (map: Map<string, Proxy>, key: string): Proxy => {
     const proxy = map.get(key)
@@ -239,7 +247,7 @@ export async function startCluster(options: ClusterOptions): Promise<Cluster> {
         clearTimeout(timer)
       }),
     )
-    await Promise.all([...mesh.values(), ...clients.values()].map((proxy) => proxy.close()))
+    await closeLines()
     process.off("exit", killAll)
     for (const signal of signals) process.off(signal, onSignal)
   }

@@ -250,6 +250,15 @@ describe("the rules of a proxy", () => {
     refused(messages, { do: "delay", ms: -1 }, /ms of a proxy's rule/)
     refused(messages, { do: "throttle", bytesPerSecond: 0 }, /bytesPerSecond of a proxy's rule/)
     refused(messages, { do: "drop", times: 0 }, /times of a proxy's rule/)
+    // The first never ended, the next two never acted, and the last threw when the first message came.
+    refused(messages, { do: "drop", times: 1.5 }, /times of a proxy's rule must be a whole number/)
+    refused(
+      messages,
+      { do: "loose" } as never,
+      /does one of delay, throttle, drop, duplicate, cut, half-open; got loose/,
+    )
+    refused(messages, { do: "drop", side: "left" } as never, /a side of a proxy is up, down, both; got left/)
+    refused(messages, { do: "drop", match: /x/ } as never, /match of a proxy's rule must be a function/)
     bytes.addRule({ do: "throttle", bytesPerSecond: 1_000 }).remove()
   })
 })

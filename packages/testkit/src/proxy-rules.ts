@@ -5,7 +5,7 @@ import type { ProxySide } from "./proxy.ts"
  * What is done to what passes a proxy, until the rule is removed or has acted `times` times. Several rules act one after the other.
  *
  * - `delay`: it comes `ms` later, and so does what is behind it in its direction: TCP keeps order
- * - `throttle`: its direction carries so many bytes a second
+ * - `throttle`: its direction carries so many bytes a second, on each connection
  * - `drop`: the message is lost and its neighbours are not, as between a sender and a reader that do not trust each other's memory
  * - `duplicate`: the message comes twice, one right behind the other
  * - `cut`: its connection is reset on both sides, and it is lost with it
@@ -44,6 +44,13 @@ export interface Verdict {
 export const untouched: Verdict = { copies: 1, laterMs: 0, busyMs: 0, fate: "pass" }
 
 const matters: readonly ProxyAction[] = ["drop", "duplicate"]
+const actions: readonly ProxyAction[] = ["delay", "throttle", ...matters, "cut", "half-open"]
+const sides: readonly ProxySide[] = ["up", "down", "both"]
+
+/** Throws a RangeError where it is none: it would stand for no direction. */
+export function checkSide(side: ProxySide): void {
+  if (!sides.includes(side)) throw new RangeError(`a side of a proxy is ${sides.join(", ")}; got ${String(side)}`)
+}
 
 /** Throws a RangeError or TypeError naming what is wrong with the rule. */
 export function checkRule(rule: ProxyRule, messages: boolean): void {
@@ -51,9 +58,17 @@ export function checkRule(rule: ProxyRule, messages: boolean): void {
     if (!(Number.isFinite(value) && value >= least))
       throw new RangeError(`${name} of a proxy's rule must be a number of at least ${least}, got ${value}`)
   }
+  if (!actions.includes(rule.do))
+    throw new RangeError(`a proxy's rule does one of ${actions.join(", ")}; got ${String(rule.do)}`)
+  if (rule.side !== undefined) checkSide(rule.side)
+  if (rule.match !== undefined && typeof rule.match !== "function")
+    throw new TypeError(`match of a proxy's rule must be a function of a message, got ${typeof rule.match}`)
   if (rule.do === "delay") positive("ms", rule.ms, 0)
   if (rule.do === "throttle") positive("bytesPerSecond", rule.bytesPerSecond, 1)
   if (rule.times !== undefined) positive("times", rule.times, 1)
+  // It is over when it has acted as often: never, with a part of a time.
+  if (!Number.isInteger(rule.times ?? 1))
+    throw new RangeError(`times of a proxy's rule must be a whole number, got ${rule.times}`)
   if (!messages && (rule.match !== undefined || matters.includes(rule.do)))
     throw new TypeError(
       `a rule that matches, drops or duplicates needs messages; this proxy passes bytes (messages: true)`,

@@ -1,11 +1,12 @@
 import assert from "node:assert/strict"
 import { once } from "node:events"
-import { connect, createServer, type AddressInfo, type Server, type Socket } from "node:net"
+import { connect, createServer, type AddressInfo, type LookupFunction, type Server, type Socket } from "node:net"
 import { describe, test } from "node:test"
-import { createProxy, type Proxy, type ProxyOptions } from "./proxy.ts"
+import { createProxy, type Proxy, type ProxyOptions, type ProxyTarget } from "./proxy.ts"
 
 interface Stage {
   readonly proxy: Proxy
+  readonly target: ProxyTarget
   /** Sockets that reached the target, in order. */
   readonly arrivals: AsyncIterator<Socket>
   dial(): Promise<Socket>
@@ -29,13 +30,12 @@ async function stage(options: Omit<ProxyOptions, "target">, run: (stage: Stage) 
   })
   server.listen(0, "127.0.0.1")
   await once(server, "listening")
-  const proxy = await createProxy({
-    ...options,
-    target: { host: "127.0.0.1", port: (server.address() as AddressInfo).port },
-  })
+  const target = { host: "127.0.0.1", port: (server.address() as AddressInfo).port }
+  const proxy = await createProxy({ ...options, target })
   try {
     await run({
       proxy,
+      target,
       arrivals: {
         next: async () => ({
           value: seen.shift() ?? (await new Promise<Socket>((resolve) => wanted.push(resolve))),
@@ -282,6 +282,31 @@ describe("createProxy", () => {
       const refused = connect({ host: s.proxy.host, port: s.proxy.port })
       const [error] = (await once(refused, "error")) as [NodeJS.ErrnoException]
       assert.equal(error.code, "ECONNRESET")
+      s.proxy.setTarget(s.target)
+      await s.dial()
+      await arrival(s)
+    })
+  })
+
+  // Its socket waited to be connected first: closed, the proxy opened a connection, or kept the process for as long as the system tries.
+  test("close ends also what is still on its way to the target", async () => {
+    await stage({ rttMs: 0 }, async (s) => {
+      const looked = Promise.withResolvers<() => void>()
+      const lookup: LookupFunction = (_host, _options, found) => {
+        looked.resolve(() => {
+          found(null, [{ address: s.target.host, family: 4 }])
+        })
+      }
+      await using proxy = await createProxy({ rttMs: 0, target: { ...s.target, host: "slow", lookup } as ProxyTarget })
+      const near = connect(proxy.port, proxy.host)
+      near.on("error", () => undefined)
+      const goOn = await looked.promise
+      await proxy.close()
+      goOn()
+      const mine = await s.dial()
+      mine.write("mine")
+      const [first] = (await once(await arrival(s), "data")) as [Buffer]
+      assert.equal(String(first), "mine", "the first to arrive is not the closed proxy's")
     })
   })
 
@@ -293,8 +318,16 @@ describe("createProxy", () => {
     assert.equal(again.port, first.port)
   })
 
-  test("refuses a round trip that is no number", async () => {
+  test("refuses a round trip that is no number, and what else cannot be", async () => {
     await assert.rejects(createProxy({ rttMs: -1 }), RangeError)
     await assert.rejects(createProxy({ rttMs: Number.NaN }), RangeError)
+    await assert.rejects(createProxy({ rttMs: 0, bytesMax: Number.NaN }), /bytesMax must be a number of at least 1/)
+    await using proxy = await createProxy({ rttMs: 0 })
+    for (const target of ["127.0.0.1:80", { host: "", port: 80 }, { host: "127.0.0.1", port: "x" }] as never[]) {
+      await assert.rejects(createProxy({ rttMs: 0, target }), /a proxy's target is a host and a port/)
+      assert.throws(() => proxy.setTarget(target), /a proxy's target is a host and a port/)
+    }
+    assert.throws(() => proxy.hold("left" as never), /a side of a proxy is up, down, both; got left/)
+    assert.deepEqual(proxy.events, [])
   })
 })

@@ -1,6 +1,13 @@
 import { createServer, connect, type AddressInfo, type Server, type Socket } from "node:net"
 import { MessageCutter, type Piece } from "./proxy-messages.ts"
-import { checkRule, ProxyRules, type ProxyAction, type ProxyRule, type ProxyRuleHandle } from "./proxy-rules.ts"
+import {
+  checkRule,
+  checkSide,
+  ProxyRules,
+  type ProxyAction,
+  type ProxyRule,
+  type ProxyRuleHandle,
+} from "./proxy-rules.ts"
 
 /**
  * A TCP proxy on loopback that stands for a long line: bytes arrive half an RTT after they were sent, in order, however many are under
@@ -236,9 +243,12 @@ interface Connection {
 }
 
 export async function createProxy(options: ProxyOptions): Promise<Proxy> {
+  const bytesMax = options.bytesMax ?? 33_554_432
+  if (!(bytesMax >= 1)) throw new RangeError(`bytesMax must be a number of at least 1, got ${bytesMax}`)
+  checkTarget(options.target)
   const settings: Settings = {
     ...delays(options.rttMs, options.jitterMs ?? 0),
-    bytesMax: options.bytesMax ?? 33_554_432,
+    bytesMax,
     random: options.random ?? Math.random,
     rules: new ProxyRules((what, side, bytes) => log({ what, side, bytes })),
     messages: options.messages ?? false,
@@ -254,6 +264,8 @@ export async function createProxy(options: ProxyOptions): Promise<Proxy> {
   const held = { up: false, down: false }
   const waiting = new Set<() => void>()
   const connections = new Set<Connection>()
+  /** Sockets to the target that are not connected yet. */
+  const dialing = new Set<Socket>()
   const counts = { opened: 0, up: 0, down: 0 }
 
   const open = (near: Socket): void => {
@@ -264,6 +276,8 @@ export async function createProxy(options: ProxyOptions): Promise<Proxy> {
       return
     }
     const far = connect({ ...target, noDelay: true, allowHalfOpen: true })
+    dialing.add(far)
+    for (const event of ["connect", "close"]) far.once(event, () => dialing.delete(far))
     const opensAt = settings.delayMs === 0 ? 0 : performance.now() + settings.delayMs * 3
     const cut = (): void => connection.reset()
     const up = new Line("up", [near, far], settings, opensAt, held.up, { bytes: (n) => (counts.up += n), cut })
@@ -331,6 +345,7 @@ export async function createProxy(options: ProxyOptions): Promise<Proxy> {
       rttMs = ms
     },
     setTarget(next) {
+      checkTarget(next)
       target = next
     },
     cut() {
@@ -338,6 +353,7 @@ export async function createProxy(options: ProxyOptions): Promise<Proxy> {
       for (const connection of connections) connection.reset()
     },
     hold(side = "both") {
+      checkSide(side)
       log({ what: "hold", side })
       for (const one of sidesOf(side)) {
         held[one] = true
@@ -370,6 +386,8 @@ export async function createProxy(options: ProxyOptions): Promise<Proxy> {
         target = undefined
         for (const later of waiting) later()
         proxy.cut()
+        // They would be reset when they are connected, and until then keep the process, as long as the system tries.
+        for (const far of dialing) far.destroy()
       })
       return closing
     },
@@ -378,9 +396,17 @@ export async function createProxy(options: ProxyOptions): Promise<Proxy> {
   return proxy
 }
 
+/** The first connection would throw where nobody can catch it. */
+function checkTarget(target: ProxyTarget | undefined): void {
+  if (target === undefined) return
+  const { host, port } = target
+  if (typeof host !== "string" || host === "" || !Number.isInteger(port) || port < 1 || port > 65_535)
+    throw new RangeError(`a proxy's target is a host and a port from 1 to 65535, got ${JSON.stringify(target)}`)
+}
+
 /**
  * RST, unless the socket's end is on its way: libuv then refuses to reset (uv_tcp_close_reset: EINVAL while shutting down), and Node
- * 24 leaves the handle open for ever, which keeps the process from exiting.
+ * 24 leaves the handle open for ever, which keeps the process from exiting. One that is still connecting is reset when it is connected.
  */
 function reset(socket: Socket): void {
   if (socket.writableEnded && !socket.writableFinished) socket.destroy()
