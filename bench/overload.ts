@@ -33,37 +33,51 @@ const scenarios: Readonly<Record<string, (folder: string, brief: boolean) => Pro
 /** A node that is to answer within milliseconds. */
 const tight = { lateMsMax: 10, overloadMsMin: 10 }
 
-const { values } = parseArgs({
-  options: {
-    only: { type: "string", multiple: true },
-    bounds: { type: "string", default: "tight" },
-    json: { type: "boolean", default: false },
-    brief: { type: "boolean", default: false },
-    help: { type: "boolean", default: false },
-  },
-})
-if (values.help) {
-  console.log(`npm run overload [-- options]
+const usage = `npm run overload [-- options]
 
   --only NAME     ${Object.keys(scenarios).join(", ")}; may be given several times (default: all)
   --bounds B      tight (${JSON.stringify(tight)}) or default: the limits of the POP (default: tight)
   --json          print the last line only
   --brief         a tenth of it, for a look at whether all of it runs
-  --help          this`)
+  --help          this`
+
+/** Throws a RangeError or TypeError saying which option is wrong. */
+function asked() {
+  const { values } = parseArgs({
+    options: {
+      only: { type: "string", multiple: true },
+      bounds: { type: "string", default: "tight" },
+      json: { type: "boolean", default: false },
+      brief: { type: "boolean", default: false },
+      help: { type: "boolean", default: false },
+    },
+  })
+  if (values.bounds !== "tight" && values.bounds !== "default")
+    throw new RangeError(`--bounds takes tight or default, not ${values.bounds}`)
+  const names = Object.keys(scenarios)
+  for (const name of values.only ?? [])
+    if (!names.includes(name)) throw new RangeError(`--only takes ${names.join(", ")}, not ${name}`)
+  return { ...values, only: values.only ?? names }
+}
+
+let values: ReturnType<typeof asked>
+try {
+  values = asked()
+} catch (error) {
+  console.error(`Sojourn overload: ${(error as Error).message}`)
+  process.exit(1)
+}
+if (values.help) {
+  console.log(usage)
   process.exit()
 }
-if (values.bounds !== "tight" && values.bounds !== "default")
-  throw new RangeError(`--bounds takes tight or default, not ${values.bounds}`)
 if (values.bounds === "tight") PopProcess.bounds = tight
-const names = Object.keys(scenarios)
-for (const name of values.only ?? [])
-  if (!names.includes(name)) throw new RangeError(`--only takes ${names.join(", ")}, not ${name}`)
 
 // In the working directory, because that is a disk where the temporary folder may not be one.
 const folder = mkdtempSync(".bench-overload-")
 const reports: Report[] = []
 try {
-  for (const name of values.only ?? names) {
+  for (const name of values.only) {
     const report = await (scenarios[name] as (typeof scenarios)[string])(folder, values.brief)
     reports.push(report)
     if (values.json) continue

@@ -21,9 +21,10 @@ const usage = `npm run fuzz -- [options]
   --growth      only the check that time grows no faster than the input
   --list        the targets`
 
-function numberOf(name: string, text: string | undefined, otherwise: number): number {
+function numberOf(name: string, text: string | undefined, otherwise: number, least = 0): number {
   const value = text === undefined ? otherwise : Number(text)
-  if (!Number.isFinite(value) || value < 0) throw new RangeError(`--${name} must be a number, got ${String(text)}`)
+  if (text?.trim() === "" || !Number.isFinite(value) || value < least)
+    throw new RangeError(`--${name} must be a number from ${least}, got ${JSON.stringify(text)}`)
   return value
 }
 
@@ -50,7 +51,8 @@ function lineOf({ target, cases, inputs, outcomes, slowestMs }: TargetResult): s
   return `${target.padEnd(15)} ${String(inputs).padStart(8)} inputs in ${String(cases).padStart(7)} cases, slowest ${slowestMs.toFixed(0).padStart(4)} ms: ${said.join(", ")}`
 }
 
-async function main(): Promise<void> {
+/** Throws a RangeError or TypeError saying which option is wrong. */
+function asked() {
   const { values } = parseArgs({
     options: {
       inputs: { type: "string" },
@@ -63,21 +65,33 @@ async function main(): Promise<void> {
       help: { type: "boolean" },
     },
   })
-  if (values.help) return console.log(usage)
-  if (values.list) return console.log(targets.map(({ name }) => name).join("\n"))
   const chosen =
     values.target === undefined
       ? targets
       : [...targets, plantedParser, plantedRejection].filter(({ name }) => name === values.target)
   if (chosen.length === 0) throw new RangeError(`--target is one of: ${targets.map(({ name }) => name).join(", ")}`)
-  const seed = numberOf("seed", values.seed, 1)
-  const inputs = numberOf("inputs", values.inputs, 100_000)
-  const input = values.input === undefined ? undefined : numberOf("input", values.input, 0)
+  const { help, list, growth } = values
+  return {
+    help,
+    list,
+    growth,
+    chosen,
+    seed: numberOf("seed", values.seed, 1),
+    // None would find nothing.
+    inputs: numberOf("inputs", values.inputs, 100_000, 1),
+    input: values.input === undefined ? undefined : numberOf("input", values.input, 0),
+    minutes: numberOf("minutes", values.minutes, 1e6),
+  }
+}
+
+async function main({ chosen, seed, inputs, input, ...options }: ReturnType<typeof asked>): Promise<void> {
+  if (options.help) return console.log(usage)
+  if (options.list) return console.log(targets.map(({ name }) => name).join("\n"))
   const began = performance.now()
-  const endAt = began + numberOf("minutes", values.minutes, 1e6) * 60_000
+  const endAt = began + options.minutes * 60_000
   const results: TargetResult[] = []
   const findings: string[] = []
-  if (!values.growth) {
+  if (!options.growth) {
     const whole = chosen.reduce((sum, { share }) => sum + share, 0)
     const dog = watch()
     for (const target of chosen) {
@@ -97,7 +111,7 @@ async function main(): Promise<void> {
     }
     await dog.end()
   }
-  if (values.growth || (values.target === undefined && input === undefined))
+  if (options.growth || (chosen === targets && input === undefined))
     for (const { name, ratio, ok, ms } of growth()) {
       console.log(
         `growth ${name.padEnd(32)} 8 times the size takes ${ratio.toFixed(1)} times as long (${ms.toFixed(1)} ms)`,
@@ -117,4 +131,11 @@ async function main(): Promise<void> {
   if (findings.length > 0) process.exitCode = 1
 }
 
-await main()
+let options: ReturnType<typeof asked> | undefined
+try {
+  options = asked()
+} catch (error) {
+  console.error(`Sojourn fuzz: ${(error as Error).message}`)
+  process.exitCode = 1
+}
+if (options) await main(options)

@@ -35,16 +35,15 @@ function readReasons() {
   return reasons
 }
 
+const usageOf = (behaviours) => `npm run conformance takes --list, and --only C1 to ${behaviours.at(-1).number}.`
+
 function chosenNumbers(args, behaviours) {
   const only = []
   let list = false
   for (let i = 0; i < args.length; i++) {
     if (args[i] === "--list") list = true
     else if (args[i] === "--only" && behaviours.some(({ number }) => number === args[i + 1])) only.push(args[++i])
-    else
-      throw new SetupError(
-        `unknown arguments "${args.slice(i).join(" ")}": npm run conformance takes --list, and --only C1 to ${behaviours.at(-1).number}.`,
-      )
+    else throw new SetupError(`unknown arguments "${args.slice(i).join(" ")}": ${usageOf(behaviours)}`)
   }
   return { list, only }
 }
@@ -104,6 +103,7 @@ function print(behaviours, resultOf, placesOf) {
 
 await reportSetupErrors(async () => {
   const all = readBehaviours()
+  if (process.argv.includes("--help")) return console.log(usageOf(all))
   const { list, only } = chosenNumbers(process.argv.slice(2), all)
   const behaviours = only.length === 0 ? all : all.filter(({ number }) => only.includes(number))
   const numbers = behaviours.map(({ number }) => number)

@@ -40,15 +40,13 @@ const stages = [
   },
 ]
 
+const usage = `npm test takes --only NAME, with NAME one of ${stages.map(({ name }) => name).join(", ")}.`
+
 function chosenStages(args) {
   const names = []
   for (let i = 0; i < args.length; i += 2) {
-    if (args[i] !== "--only" || !stages.some(({ name }) => name === args[i + 1])) {
-      const known = stages.map(({ name }) => name).join(", ")
-      throw new SetupError(
-        `unknown arguments "${args.slice(i).join(" ")}": npm test takes --only NAME, with NAME one of ${known}.`,
-      )
-    }
+    if (args[i] !== "--only" || !stages.some(({ name }) => name === args[i + 1]))
+      throw new SetupError(`unknown arguments "${args.slice(i).join(" ")}": ${usage}`)
     names.push(args[i + 1])
   }
   return names.length === 0 ? stages : stages.filter(({ name }) => names.includes(name))
@@ -122,6 +120,7 @@ function countsOf(stage, files, report, result) {
 const seconds = (ms) => `${(ms / 1000).toFixed(1)} s`
 
 await reportSetupErrors(async () => {
+  if (process.argv.includes("--help")) return console.log(usage)
   const chosen = chosenStages(process.argv.slice(2))
   const node = await bootstrap()
   const begun = Date.now()

@@ -102,12 +102,14 @@ function firstWrong<B, F extends Found>(bounds: readonly B[], search: (bounds: B
   return undefined
 }
 
+const usage = "npm run model takes nothing, `-- --deep`, or `-- --mutants [NAME]`"
 const [option, ...rest] = process.argv.slice(2)
 if (option === "--mutants" && rest.length <= 1) leaveOut(rest[0])
 else if (option === "--deep" && rest.length === 0) exploreAll(handoffDeep, [])
 else if (option === undefined) exploreAll(handoffFull, full)
+else if (option === "--help") console.log(usage)
 else {
-  console.error("npm run model takes nothing, `-- --deep`, or `-- --mutants [NAME]`")
+  console.error(usage)
   failed = true
 }
 process.exitCode = failed ? 1 : (process.exitCode ?? 0)

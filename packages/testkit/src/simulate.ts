@@ -25,10 +25,18 @@ const usage = `npm run simulate -- [options]
   --mutants     planted defects instead: each must be found
   --mutant NAME this one defect (part of its name), with --seed or --seeds`
 
-function numberOf(name: string, text: string | undefined, otherwise: number): number {
-  if (text === undefined) return otherwise
-  const value = Number(text)
-  if (!Number.isFinite(value) || value < 0) throw new RangeError(`--${name} must be a number, got ${text}`)
+function wholeOf(name: string, text: string | undefined, otherwise: number, least: number): number {
+  const value = text === undefined ? otherwise : Number(text)
+  // A run over nothing would find nothing.
+  if (text?.trim() === "" || !Number.isSafeInteger(value) || value < least)
+    throw new RangeError(`--${name} must be a whole number from ${least}, got ${JSON.stringify(text)}`)
+  return value
+}
+
+function minutesOf(text: string | undefined): number {
+  const value = text === undefined ? 1e6 : Number(text)
+  if (!Number.isFinite(value) || value <= 0)
+    throw new RangeError(`--minutes must be a number above 0, got ${JSON.stringify(text)}`)
   return value
 }
 
@@ -79,7 +87,8 @@ async function huntAll(hunted: readonly Mutant[], steps: number, from: number): 
   return all
 }
 
-async function main(): Promise<void> {
+/** Throws a RangeError or TypeError saying which option is wrong. */
+function asked() {
   const { values } = parseArgs({
     options: {
       seeds: { type: "string" },
@@ -96,29 +105,37 @@ async function main(): Promise<void> {
       help: { type: "boolean" },
     },
   })
-  if (values.help) return console.log(usage)
-  const steps = numberOf("steps", values.steps, 2_000)
-  const lines = numberOf("lines", values.lines, 60)
   const mutant =
     values.mutant === undefined ? undefined : mutants.find(({ name }) => name.includes(values.mutant ?? ""))
   if (values.mutant !== undefined && mutant === undefined)
     throw new RangeError(`--mutant must name one of: ${mutants.map(({ name }) => name).join(", ")}`)
-  if (values.mutants) {
-    const from = numberOf("from", values.from, 1)
+  const steps = wholeOf("steps", values.steps, 2_000, 1)
+  const from = wholeOf("seed", values.seed, wholeOf("from", values.from, 1, 0), 0)
+  const seeds = wholeOf("seeds", values.seeds, 20, 1)
+  const to = from + (values.seed === undefined ? seeds : 1)
+  const stride = wholeOf("stride", values.stride, 1, 1)
+  const range: Range = { from, to, stride, minutes: minutesOf(values.minutes), steps }
+  return {
+    help: values.help,
+    all: values.mutants,
+    mutant,
+    range,
+    // More than seeds would have nothing to do.
+    jobs: Math.min(wholeOf("jobs", values.jobs, 1, 1), to - from),
+    lines: wholeOf("lines", values.lines, 60, 0),
+    story: values.story,
+  }
+}
+
+async function main({ help, all, mutant, range, jobs, lines, story }: ReturnType<typeof asked>): Promise<void> {
+  if (help) return console.log(usage)
+  const { steps, from } = range
+  if (all) {
     if (mutant && process.send) return void process.send(await hunt(mutant, steps, from))
     if (!(await huntAll(mutant ? [mutant] : mutants, steps, from))) process.exitCode = 1
     return
   }
-  const from = numberOf("seed", values.seed, numberOf("from", values.from, 1))
-  const seeds = values.seed === undefined ? numberOf("seeds", values.seeds, 20) : 1
-  const jobs = numberOf("jobs", values.jobs, 1)
-  if (!Number.isInteger(jobs) || jobs < 1) throw new RangeError(`--jobs must be a whole number from 1, got ${jobs}`)
-  const minutes = numberOf("minutes", values.minutes, 1e6)
-  const range: Range = { from, to: from + seeds, stride: numberOf("stride", values.stride, 1), minutes, steps }
-  const shared = jobs > 1 && values.seed === undefined
-  const total = shared
-    ? await share(range, jobs, mutant)
-    : await runRange(range, mutant, values.story ? lines : undefined)
+  const total = jobs > 1 ? await share(range, jobs, mutant) : await runRange(range, mutant, story ? lines : undefined)
   if (process.send) return void process.send({ ...total, counts: [...total.counts] })
   console.log(countLines(total.counts).join("\n"))
   const { counts: _counts, ...sum } = total
@@ -209,4 +226,11 @@ async function share({ from, to, minutes, steps }: Range, jobs: number, mutant: 
   return total
 }
 
-await main()
+let options: ReturnType<typeof asked> | undefined
+try {
+  options = asked()
+} catch (error) {
+  console.error(`Sojourn simulate: ${(error as Error).message}`)
+  process.exitCode = 1
+}
+if (options) await main(options)
