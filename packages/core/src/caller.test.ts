@@ -62,6 +62,24 @@ describe("calls from server code", () => {
     }
   })
 
+  // All that its author learned was that there was no reply: that the actor's state is of a later schema was nowhere.
+  test("that have no reply in time say what was in the way", async () => {
+    const clock = new VirtualClock()
+    const versioned = (version: number) =>
+      setup({ actors: { note: actor({ state: () => ({ n: 0 }), version, queries: { n: (c) => c.state.n } }) } })
+    const { node, again } = await alone(versioned(2), { clock })
+    assert.equal(await node.actors.note.get("k").query.n(), 0)
+    await node.stop({ drainMs: 0 })
+    const older = await again(versioned(1))
+    const asked = assert.rejects(older.actors.note.get("k").query.n(), (error: SojournError) => {
+      assert.deepEqual([error.code, error.outcome], ["CALL_TIMEOUT", "not-executed"])
+      assert.equal((error.cause as SojournError | undefined)?.code, "SCHEMA_NEWER")
+      return true
+    })
+    await clock.advance(60_000)
+    await asked
+  })
+
   const limits: Partial<Limits> = {
     meshMessageBytesMax: 1_000_000,
     snapshotBytesMax: 400_000,

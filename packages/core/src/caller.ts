@@ -71,6 +71,8 @@ export class Caller {
   #attaches = 0
   /** The last attach was not refused: what it was handed may have run. */
   #accepted = false
+  /** Why the last attach ended, until the next one is accepted. */
+  #trouble: SojournError | undefined
   #next = 1
   #queries = 0
   #acked = 0
@@ -239,7 +241,10 @@ export class Caller {
   }
 
   #frame(frame: ServerFrame): void {
-    if (frame.t !== "detached") this.#accepted = true
+    if (frame.t !== "detached") {
+      this.#accepted = true
+      this.#trouble = undefined
+    }
     if (frame.t === "reply") {
       const waiting = this.#take(`c${frame.c}`)
       if (waiting) settle(waiting, frame)
@@ -253,6 +258,7 @@ export class Caller {
       if (!frame.stays) this.#again(0)
     } else if (frame.t === "detached") {
       const error = SojournError.fromWire(frame.err)
+      this.#trouble = error
       if (error.retry === "never") this.#restart(error)
       else this.#again(error.retry === "elsewhere" ? 1 : (error.retryAfterMs ?? 250))
     }
@@ -304,7 +310,8 @@ export class Caller {
     const now = clock.mono()
     const late = [...this.#waiting].filter(([, { deadline }]) => deadline <= now)
     if (late.length === 0) return
-    const error = new SojournError("CALL_TIMEOUT", `no reply from ${this.#id} within ${callMsMax} ms`)
+    const what = `no reply from ${this.#id} within ${callMsMax} ms`
+    const error = new SojournError("CALL_TIMEOUT", what, { cause: this.#trouble })
     // Not only the query may hang but the attach: what else waits is handed to another.
     if (this.#attach) host.leave(this.#attach)
     this.#attach = undefined
@@ -329,6 +336,7 @@ export class Caller {
   }
 
   #fresh(): void {
+    this.#trouble = undefined
     const { clock, sessionIds, who } = this.#o
     this.#sid = sessionIds.mint(who.id)
     this.#mintedAt = clock.now()
