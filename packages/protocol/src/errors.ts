@@ -141,8 +141,8 @@ export class SojournError extends Error {
 }
 
 /**
- * Thrown by an author's action to refuse: the caller gets exactly this code, message and data. Any other error thrown by an
- * action is masked; the caller gets a neutral message and an id that finds the error in the server's log.
+ * Thrown by an author's action to refuse: the caller gets a `SojournError` whose `code` is `ACTOR_ERROR`, with this code as its `ref`, this message
+ * and this data. Any other error thrown by an action is masked; the caller gets a neutral message and an id that finds the error in the server's log.
  */
 export class ActorError extends Error {
   readonly code: string
