@@ -336,7 +336,7 @@ void describe("what an author's code changes in place, and cannot be rolled back
         c.alarms.set("spoil", { afterMs: 1_000 })
       },
     },
-    queries: { at: (c) => c.state.at.getTime() },
+    queries: { at: (c) => c.state.at.getTime(), n: (c) => c.state.n },
   })
   const app = setup({ actors: { dates } })
 
@@ -379,7 +379,7 @@ void describe("what an author's code changes in place, and cannot be rolled back
             const frame = JSON.parse(data) as ServerFrame
             said.push(frame)
             if (frame.t === "detached") heard.push(frame.err.code)
-            else if (frame.t === "reply") heard.push(`reply ${frame.c}`)
+            else if (frame.t === "reply") heard.push(frame.err?.code ?? `reply ${frame.c}`)
           },
           buffered: () => 0,
           close: () => undefined,
@@ -406,19 +406,50 @@ void describe("what an author's code changes in place, and cannot be rolled back
     eve.say({ t: "call", ...add, a: "spoil" })
     bob.say({ t: "call", ...add })
     await clock.advance(10)
-    assert.deepEqual(Object.fromEntries(told), { ann: ["SLEPT"], bob: ["SLEPT"], eve: ["BAD_STATE"] })
-    for (const one of [ann, bob]) one.say({ ...one.attach, calls: [add] })
+    assert.deepEqual(Object.fromEntries(told), {
+      ann: ["reply 1", "SLEPT"],
+      bob: ["SLEPT"],
+      eve: ["BAD_STATE", "SLEPT"],
+    })
+    bob.say({ ...bob.attach, calls: [add] })
     await clock.advance(10)
-    assert.deepEqual(
-      [told.get("ann"), told.get("bob")],
-      [
-        ["SLEPT", "reply 1"],
-        ["SLEPT", "reply 1"],
-      ],
-    )
+    assert.deepEqual(told.get("bob"), ["SLEPT", "reply 1"])
     const n = node.actors.dates.get("a").add()
     await clock.advance(10)
     assert.equal(await n, 3)
+    await node.stop()
+  })
+
+  // Its client was told of all its calls what was true of one: those before it had been written, and whoever believed it made them again.
+  void test("a call fails alone, of those of its session as well", async () => {
+    const clock = new VirtualClock()
+    const { node } = await alone(app, { clock })
+    let sid = ""
+    const reader = node.acceptClient(
+      {
+        send(data) {
+          const frame = JSON.parse(data) as ServerFrame
+          if (frame.t === "welcome") sid = frame.sessions[0] ?? ""
+        },
+        buffered: () => 0,
+        close: () => undefined,
+      },
+      { url: "/v1/connect", headers: {}, ip: "127.0.0.1" },
+    )
+    reader.message(JSON.stringify({ t: "hello", client: "ann", token: "ann" }))
+    await clock.advance(10)
+    reader.message(JSON.stringify({ t: "attach", ch: 1, actor: ["dates", "a"], sid, acked: 0, live: false }))
+    await clock.advance(10)
+    const handle = node.actors.dates.get("a")
+    const calls = Promise.allSettled([handle.add(), handle.spoil(), handle.add()])
+    await clock.advance(1_000)
+    assert.deepEqual(
+      (await calls).map((one) => (one.status === "fulfilled" ? one.value : (one.reason as { code: string }).code)),
+      [1, "BAD_STATE", 2],
+    )
+    const n = handle.query.n()
+    await clock.advance(10)
+    assert.equal(await n, 2)
     await node.stop()
   })
 })

@@ -88,6 +88,7 @@ export class Commits {
     const now = this.#ports.clock.now()
     let reply: StoredReply
     let held = heldNothing(this.#state.value)
+    let spoiled: SojournError | undefined
     try {
       if (outcome.failed) throw outcome.error
       const ok = encodeText(outcome.value)
@@ -95,12 +96,7 @@ export class Commits {
       held = this.#state.take(turn)
       reply = { r, ok }
     } catch (error) {
-      const spoiled = this.#spoiled(error)
-      if (spoiled) {
-        att.end(spoiled)
-        this.#owner.drop(spoiled, this.#toOthers())
-        return
-      }
+      spoiled = this.#spoiled(error)
       reply = { r, err: this.#authorErrors.wireError(error, call.a) }
     }
     if (reply.err === undefined && isRead(held)) {
@@ -117,15 +113,16 @@ export class Commits {
     const bytes = encodeEntry(entry, this.#ports.primitives)
     const alarms = applyAlarmChanges(this.#state.alarms, held.alarms)
     const refused = this.#refusal(this.#ownBytes(entry, bytes, call.c), held.next, alarms)
-    if (refused) {
-      this.#refuse(att, session, call.c, entry, refused)
-      return
+    if (refused) this.#refuse(att, session, call.c, entry, refused)
+    else {
+      const early = reply.err === undefined && own(this.#def.durability, call.a) === "relaxed" && this.#mayLeaveNow(att)
+      this.#commit(entry, bytes, held, alarms)
+      if (early) this.#outputs.sendReply(att, call.c, reply, true)
+      else this.#outputs.holdReply(att, call.c, reply)
+      this.#holdMove(r, held.moveTo)
     }
-    const early = reply.err === undefined && own(this.#def.durability, call.a) === "relaxed" && this.#mayLeaveNow(att)
-    this.#commit(entry, bytes, held, alarms)
-    if (early) this.#outputs.sendReply(att, call.c, reply, true)
-    else this.#outputs.holdReply(att, call.c, reply)
-    this.#holdMove(r, held.moveTo)
+    // Whatever was appended before is written, and answered: nobody hears of his call what is true of another.
+    if (spoiled) this.#owner.retire(spoiled, this.#toAll())
   }
 
   /** Nothing changed: no write. The reply is a read; its number rides in the session's next entry. */
@@ -175,7 +172,7 @@ export class Commits {
       // First of all: the next activation would run it at once, before it could serve anybody.
       this.putOff(alarm)
       const spoiled = this.#spoiled(error)
-      if (spoiled) this.#owner.retire(spoiled, this.#toOthers())
+      if (spoiled) this.#owner.retire(spoiled, this.#toAll())
     }
   }
 
@@ -202,7 +199,7 @@ export class Commits {
     } catch (error) {
       failed(error)
       const spoiled = this.#spoiled(error)
-      if (spoiled) this.#owner.drop(spoiled, this.#toOthers())
+      if (spoiled) this.#owner.drop(spoiled, this.#toAll())
     }
   }
 
@@ -212,8 +209,8 @@ export class Commits {
     return error instanceof SojournError ? error : new SojournError("BAD_STATE", undefined, { cause: error })
   }
 
-  /** Whoever had no part in it has only to attach again: what had run of theirs is known, and the rest is run then. */
-  #toOthers(): SojournError {
+  /** Whoever is attached has only to attach again: what had run of theirs is known, and the rest is run then. */
+  #toAll(): SojournError {
     return new SojournError("SLEPT", `the activation of ${this.#id} could not go on; attach again`)
   }
 
