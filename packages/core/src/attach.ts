@@ -81,10 +81,10 @@ export class HostAttach implements Attached {
   /** The relay continues an attach that was served here until the actor left: its client is not to notice. */
   handedOver = false
 
-  readonly #left: (att: HostAttach) => void
+  readonly #left: (att: HostAttach, local: boolean) => void
 
-  /** `left`: it has ended, whoever ended it. */
-  constructor(request: AttachRequest, left: (att: HostAttach) => void) {
+  /** `left`: it has ended, whoever ended it. `local`: until then its frames went to the activation. */
+  constructor(request: AttachRequest, left: (att: HostAttach, local: boolean) => void) {
     this.request = request
     this.#left = left
     this.sid = request.body.sid
@@ -117,9 +117,10 @@ export class HostAttach implements Attached {
   endWith(frame: ServerFrame | undefined): void {
     if (this.status === "ended") return
     if (frame) this.request.out(frame)
+    const local = this.status === "local"
     this.status = "ended"
     this.queue = []
-    this.#left(this)
+    this.#left(this, local)
     this.request.ended()
   }
 }

@@ -4,6 +4,7 @@ import { SojournError } from "@sojourn/protocol"
 import { actor, setup } from "./actor.ts"
 import { Attaches, type AttachPorts } from "./attaches.ts"
 import type { Host } from "./host.ts"
+import { defaultLimits } from "./limits.ts"
 import { memoryDisk, memoryStore } from "./memory-store.ts"
 import { isSpent } from "./slot.ts"
 import { Slots } from "./slots.ts"
@@ -93,3 +94,35 @@ for (const [how, at, action, expected] of [
     )
     await Promise.all([...hosts.values()].map((host) => host.stop()))
   })
+
+// Each left its session in the actor's table for as long as that stayed awake, and the table was full of sessions without a call.
+void test("a session without calls goes with its attach, also where the activation ends that", async () => {
+  const note = actor({ state: () => ({ n: 0 }), actions: { add: (c) => ++c.state.n } })
+  const clock = new VirtualClock()
+  const limits = { ...defaultLimits, sessionsPerActorMax: 3 }
+  const host = bareHost("bos", setup({ actors: { note } }), memoryStore({ disk: memoryDisk("bos") }), { clock, limits })
+  const told: string[] = []
+  attachTo(host, "k", "stays", "add", (kind) => told.push(kind))
+  await clock.advance(10)
+  for (let i = 0; i < 5; i++) {
+    const sid = `leaves ${i}`
+    const body = { ch: 1, actor: ["note", "k"] as const, sid, acked: 0, live: false }
+    const attach = host.attach({
+      actor: "note/k",
+      who: { id: "ann" },
+      mintedAt: 1_700_000_000_000,
+      body,
+      ticket: undefined,
+      hint: undefined,
+      stay: false,
+      localOnly: false,
+      out: (frame) => told.push(frame.t === "detached" ? frame.err.code : frame.t),
+      ended: () => undefined,
+    })
+    await clock.advance(10)
+    host.receive(attach, { t: "call", ch: 1, c: 2, a: "add", p: { v: [] } })
+    await clock.advance(10)
+  }
+  assert.deepEqual(told, ["attached", "reply", ...Array.from({ length: 5 }, () => ["attached", "CALL_ORDER"]).flat()])
+  await host.stop()
+})

@@ -74,15 +74,15 @@ export class Attaches {
         throw error
       }
     }
-    // What ends when its last frame leaves (`Outputs`) ends with nobody there to take it away, and the slot would be kept for it.
-    const att = new HostAttach(request, (one) => {
+    // What the activation itself ends (`Outputs`) ends with nobody there to take it away: the slot, and its session, would be kept for it.
+    const att = new HostAttach(request, (one, local) => {
+      if (local) slot.activation?.detach(one)
       if (slot.attached.get(one.sid) === one) slot.attached.delete(one.sid)
     })
     const before = slot.attached.get(att.sid)
     // Not silently: a relay that was opened late may be the older of the two, and then it is the living client that is told to
     // attach again. Whoever has really left hears nothing.
     if (before) {
-      if (before.status === "local") slot.activation?.detach(before)
       before.end(new SojournError("SLEPT", "another attach has taken the session over; attach again"))
       this.#leave(slot, before, true)
     }
@@ -161,7 +161,6 @@ export class Attaches {
   /** `replaced`: the slot is needed on. */
   #leave(slot: Slot, att: HostAttach, replaced: boolean): void {
     this.relays.close(att)
-    if (att.status === "local") slot.activation?.detach(att)
     att.endWith(undefined)
     if (slot.attached.get(att.sid) === att) slot.attached.delete(att.sid)
     if (!replaced) this.#o.slots.giveBack(slot)
@@ -268,7 +267,6 @@ export class Attaches {
   }
 
   end(slot: Slot, att: HostAttach, error: SojournError): void {
-    if (att.status === "local") slot.activation?.detach(att)
     att.end(error)
     this.#leave(slot, att, false)
   }
