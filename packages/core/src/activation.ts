@@ -2,7 +2,7 @@ import { SojournError, type AttachBody, type CallBody, type QueryBody } from "@s
 import { ActorState } from "./actor-state.ts"
 import type { DeactivateReason, ErasedDefinition } from "./actor.ts"
 import { sessionIds, type Attached, type SessionFrame } from "./attach.ts"
-import { Commits, type CommitPorts, type CommitsOwner } from "./commits.ts"
+import { Commits, couldNotGoOn, type CommitPorts, type CommitsOwner } from "./commits.ts"
 import { AuthorErrors, type AuthorErrorPorts } from "./author-errors.ts"
 import { OutputGate } from "./gate.ts"
 import { JournalWriter, type JournalOwner, type JournalPorts, type Ownership } from "./journal-writer.ts"
@@ -433,9 +433,9 @@ export class Activation {
     return next
   }
 
-  /** The whole of a drained activation, to be sealed as it is: what then travels is the state and not its journal. */
+  /** The whole of a drained activation, to be sealed as it is: what then travels is the state and not its journal. Undefined: what is stored travels. */
   compacted(): Compacted | undefined {
-    if (this.#dropped || !this.quiet || !this.#journal.certain) return undefined
+    if (this.#dropped || !this.quiet || !this.#journal.certain || !this.#snapshots.sound) return undefined
     const { fence } = this.#journal
     return { fence, snapshot: this.#snapshots.encode(fence.v) }
   }
@@ -493,6 +493,13 @@ export class Activation {
 
   #pump(): void {
     if (this.#dropped || !this.#begun) return
+    if (this.#snapshots.hopeless) {
+      this.drop(
+        new SojournError("BAD_STATE", `a query of ${this.#id} changed the state in place`),
+        couldNotGoOn(this.#id),
+      )
+      return
+    }
     this.#journal.pump()
     if (this.#drainWaiters.length > 0 && this.quiet) for (const resolve of this.#drainWaiters.splice(0)) resolve()
   }

@@ -122,7 +122,7 @@ export class Commits {
       this.#holdMove(r, held.moveTo)
     }
     // Whatever was appended before is written, and answered: nobody hears of his call what is true of another.
-    if (spoiled) this.#owner.retire(spoiled, this.#toAll())
+    if (spoiled) this.#owner.retire(spoiled, couldNotGoOn(this.#id))
   }
 
   /** Nothing changed: no write. The reply is a read; its number rides in the session's next entry. */
@@ -172,7 +172,7 @@ export class Commits {
       // First of all: the next activation would run it at once, before it could serve anybody.
       this.putOff(alarm)
       const spoiled = this.#spoiled(error)
-      if (spoiled) this.#owner.retire(spoiled, this.#toAll())
+      if (spoiled) this.#owner.retire(spoiled, couldNotGoOn(this.#id))
     }
   }
 
@@ -199,7 +199,7 @@ export class Commits {
     } catch (error) {
       failed(error)
       const spoiled = this.#spoiled(error)
-      if (spoiled) this.#owner.drop(spoiled, this.#toAll())
+      if (spoiled) this.#owner.drop(spoiled, couldNotGoOn(this.#id))
     }
   }
 
@@ -207,11 +207,6 @@ export class Commits {
   #spoiled(error: unknown): SojournError | undefined {
     if (this.#state.leavesIntact()) return undefined
     return error instanceof SojournError ? error : new SojournError("BAD_STATE", undefined, { cause: error })
-  }
-
-  /** Whoever is attached has only to attach again: what had run of theirs is known, and the rest is run then. */
-  #toAll(): SojournError {
-    return new SojournError("SLEPT", `the activation of ${this.#id} could not go on; attach again`)
   }
 
   #commitOrThrow(entry: Entry, held: Held): void {
@@ -258,4 +253,9 @@ export class Commits {
       `the state of ${this.#id} would be ${measured} bytes; limits.snapshotBytesMax is ${snapshotBytesMax}`,
     )
   }
+}
+
+/** Whoever is attached has only to attach again: what had run of theirs is known, and the rest is run then. */
+export function couldNotGoOn(id: string): SojournError {
+  return new SojournError("SLEPT", `the activation of ${id} could not go on; attach again`)
 }

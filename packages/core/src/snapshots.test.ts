@@ -136,7 +136,7 @@ const dates = actor({
       c.alarms.set("spoil", { afterMs: 1_000 })
     },
   },
-  queries: { at: (c) => c.state.at.getTime() },
+  queries: { at: (c) => c.state.at.getTime(), touch: (c) => c.state.at.setTime(5) },
 })
 let rung = 0
 let ended = Promise.withResolvers<undefined>()
@@ -170,5 +170,28 @@ for (const how of ["the journal is long", "the actor is to move", "an alarm does
       .query.at()
     await clock.advance(1_000)
     assert.equal(await asked, 0)
+    await Promise.all(["bos", "fra"].map((pop) => at(pop).node.stop({ drainMs: 0 })))
+  })
+
+// A query is no turn, at the end of which it would be found: what it had changed was stored by the next snapshot.
+for (const how of ["falls asleep", "moves", "moves behind a copy"])
+  void test(`what a query changed in place goes no further than the memory it is in: the actor ${how}`, async () => {
+    const clock = new VirtualClock()
+    const limits = { idleMs: 60_000, ...(how === "moves behind a copy" ? { precopyBytesMin: 100 } : {}) }
+    const at = linked(setup({ actors: { dates } }), ["bos", "fra"], { clock, limits })
+    await Promise.all(["bos", "fra"].map((pop) => at(pop).node.start()))
+    await clock.advance(1_000)
+    const { node, store } = at("bos")
+    const handle = node.actors.dates.get("k~bos")
+    const asked = [handle.add(), handle.query.touch()]
+    await clock.advance(100)
+    assert.deepEqual(await Promise.all(asked), [1, 5])
+    const moved = how === "falls asleep" ? undefined : node.move(["dates", "k~bos"], "fra")
+    await clock.advance(120_000)
+    await moved
+    assert.equal((await store.peek("dates/k~bos"))?.k, moved ? "PTR" : "OWNED")
+    const answers = [handle.query.at(), handle.add()]
+    await clock.advance(1_000)
+    assert.deepEqual(await Promise.all(answers), [0, 2])
     await Promise.all(["bos", "fra"].map((pop) => at(pop).node.stop({ drainMs: 0 })))
   })

@@ -26,8 +26,8 @@ export interface SnapshotPorts {
  * is the journal writer's.
  *
  * A snapshot is of what is in memory when it is made, so it is of the revision that was appended last, and may be written only when that is
- * durable. What a turn under way has changed in place (a Date) is in memory as well, although the turn will be refused for it: no snapshot is
- * made of that.
+ * durable. What has been changed in place (a Date) is in memory as well, although it was by a query, or by a turn that will be refused for it: no
+ * snapshot is made of that.
  */
 export class Snapshots {
   readonly #needs: Needs
@@ -82,7 +82,17 @@ export class Snapshots {
 
   /** Somebody waits for one, and it can be made. */
   get wanted(): boolean {
-    return this.#waiters.length > 0 && (!this.#running() || this.#state.leavesIntact())
+    return this.#waiters.length > 0 && this.sound
+  }
+
+  /** Somebody waits for one that cannot be made: memory is what nobody committed, and no turn is under way that would be refused for it. */
+  get hopeless(): boolean {
+    return this.#waiters.length > 0 && !this.#running() && !this.sound
+  }
+
+  /** What one would be of was committed. */
+  get sound(): boolean {
+    return this.#frozen !== undefined || this.#state.leavesIntact()
   }
 
   /** One is to follow the write that begins. */
@@ -92,9 +102,9 @@ export class Snapshots {
     return (large && !this.#stopped && this.#state.leavesIntact()) || this.wanted
   }
 
-  /** What is in memory is more than the stored one says. */
+  /** What is in memory is more than the stored one says, and can be stored. Where it cannot, the journal has all that counts. */
   get behind(): boolean {
-    return this.#journalEntries > 0 || this.#sessions.dirty || this.#frozen !== undefined
+    return (this.#journalEntries > 0 || this.#sessions.dirty || this.#frozen !== undefined) && this.sound
   }
 
   /** From now on only a copy of what is committed is used. */
