@@ -98,12 +98,7 @@ export class Activation {
     // What was loaded is durable, except in a grant: its first write makes it so, and the gate waits for that.
     const gate = new OutputGate(owner.grant ? loaded.revision - 1 : loaded.revision)
     const state = new ActorState(id, def, loaded)
-    const snapshots = new Snapshots(
-      loaded,
-      this.needs,
-      { state, sessions, tail, running: () => this.#turns.running },
-      ports,
-    )
+    const snapshots = new Snapshots(loaded, this.needs, { state, sessions, tail }, ports)
     const journal = new JournalWriter(id, loaded.revision, owner, { gate, tail, state, snapshots }, ports, asked)
     const reader = new Reader(id, def, state, journal, authorErrors, ports)
     const outputs = new Outputs(def, gate, sessions, reader, ports)
@@ -111,7 +106,8 @@ export class Activation {
     const commits = new Commits(id, def, commitParts, ports, asked)
     this.#turns = new Turns(id, def, { state, reader, commits, work: this.#work, authorErrors }, ports, asked)
     this.#queries = new Queries(def, { journal, reader, outputs, authorErrors }, asked)
-    const resumptionParts = { gate, sessions, tail, state, journal, reader, outputs }
+    const sound = (): boolean => this.#sound()
+    const resumptionParts = { gate, sessions, tail, state, journal, reader, outputs, sound }
     this.#resumptions = new Resumptions(id, owner.cuts, resumptionParts, ports)
     this.#sessions = sessions
     this.#tail = tail
@@ -462,6 +458,17 @@ export class Activation {
     this.#pump()
   }
 
+  /** Whether the state in memory is what was committed. If not, and nothing is under way that ends with it, the activation ends: another is to begin. */
+  #sound(): boolean {
+    if (this.#snapshots.sound) return true
+    if (!this.#turns.running && !this.#mailbox.closed)
+      this.drop(
+        new SojournError("BAD_STATE", `a query of ${this.#id} changed the state in place`),
+        couldNotGoOn(this.#id),
+      )
+    return false
+  }
+
   /** Ends the activation at once: what it holds back is never sent. `told`: what its clients hear of it. */
   drop(error: SojournError, told = error): void {
     if (this.#dropped) return
@@ -493,13 +500,7 @@ export class Activation {
 
   #pump(): void {
     if (this.#dropped || !this.#begun) return
-    if (this.#snapshots.hopeless) {
-      this.drop(
-        new SojournError("BAD_STATE", `a query of ${this.#id} changed the state in place`),
-        couldNotGoOn(this.#id),
-      )
-      return
-    }
+    if (this.#snapshots.wanting && !this.#sound() && this.#dropped) return
     this.#journal.pump()
     if (this.#drainWaiters.length > 0 && this.quiet) for (const resolve of this.#drainWaiters.splice(0)) resolve()
   }

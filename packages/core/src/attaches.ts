@@ -188,6 +188,8 @@ export class Attaches {
           borders.assertMayRelay(slot, activation.needs.residency, att.request.relayedBy ?? pop)
           activation.attach(att, { ...att.request.body, acked: att.acked }, att.request.ticket, att.request.seen)
         } catch (error) {
+          // The activation has ended with it, and said so.
+          if (!att.open) continue
           // A refusal is a read: until the activation is proved to hold the owner's state, it may be the activation that is wrong
           // (a grant that came late, another process's actor).
           const named = failures.masked(slot.id, error)

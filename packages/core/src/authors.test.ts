@@ -320,6 +320,7 @@ for (const part of ["authorize", "input"] as const)
   })
 
 void describe("what an author's code changes in place, and cannot be rolled back", () => {
+  const waits = Promise.withResolvers<undefined>()
   const dates = actor({
     state: () => ({ at: new Date(0), n: 0 }),
     alarms: {
@@ -332,11 +333,15 @@ void describe("what an author's code changes in place, and cannot be rolled back
       spoil(c) {
         c.state.at.setTime(5)
       },
+      async spoilAndWait(c) {
+        c.state.at.setTime(5)
+        await waits.promise
+      },
       later(c) {
         c.alarms.set("spoil", { afterMs: 1_000 })
       },
     },
-    queries: { at: (c) => c.state.at.getTime(), n: (c) => c.state.n },
+    queries: { at: (c) => c.state.at.getTime(), n: (c) => c.state.n, touch: (c) => c.state.at.setTime(5) },
   })
   const app = setup({ actors: { dates } })
 
@@ -450,6 +455,64 @@ void describe("what an author's code changes in place, and cannot be rolled back
     const n = handle.query.n()
     await clock.advance(10)
     assert.equal(await n, 2)
+    await node.stop()
+  })
+
+  // A client that attached meanwhile was sent it as state, and no patch ever took it back.
+  void test("nobody is shown it: neither that of a turn under way nor a query's", async () => {
+    const clock = new VirtualClock()
+    const { node } = await alone(app, { clock })
+    const said: ServerFrame[] = []
+    const reader = node.acceptClient(
+      {
+        send: (data) => said.push(JSON.parse(data) as ServerFrame),
+        buffered: () => 0,
+        close: () => undefined,
+      },
+      { url: "/v1/connect", headers: {}, ip: "127.0.0.1" },
+    )
+    reader.message(JSON.stringify({ t: "hello", client: "ann", token: "ann" }))
+    await clock.advance(10)
+    const [welcome] = said.splice(0)
+    assert.ok(welcome?.t === "welcome")
+    const attached = async (): Promise<unknown> => {
+      const frame = { t: "attach", ch: 1, actor: ["dates", "a"], sid: welcome.sessions[0], acked: 0, live: true }
+      reader.message(JSON.stringify(frame))
+      await clock.advance(10)
+      const [answer] = said.splice(0)
+      if (answer?.t === "detached") return [answer.err.code, answer.err.retry]
+      return answer?.t === "attached" && (answer.state?.v as { at: unknown }).at
+    }
+    const at = new Date(0).toJSON()
+    assert.equal(await attached(), at)
+    reader.message(JSON.stringify({ t: "detach", ch: 1 }))
+    const handle = node.actors.dates.get("a")
+    const spoiled = assert.rejects(handle.spoilAndWait(), { code: "BAD_STATE" })
+    await clock.advance(10)
+    assert.deepEqual(await attached(), ["SLEPT", "later"])
+    waits.resolve(undefined)
+    await clock.advance(10)
+    await spoiled
+    assert.equal(await attached(), at)
+    reader.message(JSON.stringify({ t: "detach", ch: 1 }))
+    const touched = handle.query.touch()
+    await clock.advance(10)
+    assert.equal(await touched, 5)
+    assert.deepEqual(await attached(), ["SLEPT", "elsewhere"])
+    assert.equal(await attached(), at)
+    // Who attaches as the activation ends does not keep what it still has to write from being written.
+    reader.message(JSON.stringify({ t: "call", ch: 1, c: 1, a: "spoil", p: { v: [] } }))
+    const [, sid] = welcome.sessions
+    reader.message(JSON.stringify({ t: "attach", ch: 2, actor: ["dates", "a"], sid, acked: 0, live: true }))
+    await clock.advance(10)
+    const answers = said.map((frame) =>
+      frame.t === "reply" || frame.t === "detached" ? [frame.t, frame.ch, frame.err?.code] : [frame.t],
+    )
+    assert.deepEqual(answers, [
+      ["reply", 1, "BAD_STATE"],
+      ["detached", 1, "SLEPT"],
+      ["detached", 2, "SLEPT"],
+    ])
     await node.stop()
   })
 })

@@ -26,6 +26,8 @@ export interface ResumptionParts {
   readonly journal: JournalWriter
   readonly reader: Reader
   readonly outputs: Outputs
+  /** Whether the state in memory is what was committed. */
+  sound(): boolean
 }
 
 /**
@@ -42,6 +44,7 @@ export class Resumptions {
   readonly #journal: JournalWriter
   readonly #reader: Reader
   readonly #outputs: Outputs
+  readonly #sound: () => boolean
   readonly #ports: ResumptionPorts
 
   /** `cuts`: the history that was lost with a POP. */
@@ -55,6 +58,7 @@ export class Resumptions {
     this.#journal = parts.journal
     this.#reader = parts.reader
     this.#outputs = parts.outputs
+    this.#sound = parts.sound
     this.#ports = ports
   }
 
@@ -75,9 +79,14 @@ export class Resumptions {
       )
     if (body.live && !this.#reader.allowedNow(att.who, "state"))
       throw new SojournError("FORBIDDEN", "this principal may not see the actor's state")
+    const missed = body.pos === undefined ? undefined : this.#tail.since(Math.max(body.pos, seen ?? 0), revision)
+    if (body.live && !missed && !this.#sound())
+      throw new SojournError("SLEPT", `${this.#id} has been changed in place; attach again`, {
+        retry: "later",
+        retryAfterMs: 250,
+      })
     const session = this.#sessions.open(att.sid, att.who.id, att.mintedAt, clock.now())
     this.#sessions.acknowledge(session, body.acked)
-    const missed = body.pos === undefined ? undefined : this.#tail.since(Math.max(body.pos, seen ?? 0), revision)
     const resumed: Resumed = body.pos === undefined ? "new" : missed ? "replay" : "snapshot"
     const state = body.live && !missed ? this.#state.encoded() : undefined
     att.sent = missed ? (body.pos ?? 0) : revision

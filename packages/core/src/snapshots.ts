@@ -34,7 +34,6 @@ export class Snapshots {
   readonly #state: ActorState
   readonly #sessions: SessionTable
   readonly #tail: Tail
-  readonly #running: () => boolean
   readonly #ports: SnapshotPorts
   /** The last one that there will be, if `onDeactivate` was given up: it may still reach into the state in memory, which is not used again. */
   #frozen: Uint8Array | undefined
@@ -46,7 +45,6 @@ export class Snapshots {
   #waiters: PromiseWithResolvers<Snapshot>[] = []
   #stopped = false
 
-  /** `running`: whether a turn is under way. */
   constructor(
     loaded: Loaded,
     needs: Needs,
@@ -54,7 +52,6 @@ export class Snapshots {
       readonly state: ActorState
       readonly sessions: SessionTable
       readonly tail: Tail
-      running(): boolean
     },
     ports: SnapshotPorts,
   ) {
@@ -62,7 +59,6 @@ export class Snapshots {
     this.#state = parts.state
     this.#sessions = parts.sessions
     this.#tail = parts.tail
-    this.#running = parts.running
     this.#ports = ports
     this.#revision = loaded.revision - loaded.journalEntries
     this.#snapshotBytes = loaded.snapshotBytes
@@ -82,12 +78,12 @@ export class Snapshots {
 
   /** Somebody waits for one, and it can be made. */
   get wanted(): boolean {
-    return this.#waiters.length > 0 && this.sound
+    return this.wanting && this.sound
   }
 
-  /** Somebody waits for one that cannot be made: memory is what nobody committed, and no turn is under way that would be refused for it. */
-  get hopeless(): boolean {
-    return this.#waiters.length > 0 && !this.#running() && !this.sound
+  /** Somebody waits for one. */
+  get wanting(): boolean {
+    return this.#waiters.length > 0
   }
 
   /** What one would be of was committed. */
