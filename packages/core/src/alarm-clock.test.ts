@@ -50,6 +50,21 @@ function world(stuck: number, able: number, limits: Partial<Limits> = {}) {
   return { clock, alarms, woken, ends, stored, set, rows: () => rows, looks: () => looks }
 }
 
+// The page had been read without it, and the next look went on behind it: it was a second late.
+void test("what comes to be due while a page is being read is woken with that", async () => {
+  const { clock, alarms, woken, set } = world(1, 0)
+  alarms.start()
+  await clock.advance(10)
+  // A round begins, and the next not before `alarmRetryMs`.
+  set("first", 2_000)
+  await clock.advance(10)
+  set("second", 4_000)
+  set("late", 3_000)
+  await clock.advance(10)
+  assert.deepEqual([...woken.keys()], ["stuck0", "first", "second", "late"])
+  alarms.stop()
+})
+
 // Each alarm that ended paged through all that were due, thousands of rows where thousands could not be woken.
 void test("an alarm that ends costs no look at all that are due and cannot be woken", async () => {
   const { clock, alarms, woken, ends, set, rows } = world(2_000, 1_000)

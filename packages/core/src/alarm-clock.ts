@@ -48,7 +48,7 @@ export class AlarmClock {
   /** Monotonic time from which another round may begin, and at which it must. */
   #roundFrom = -Infinity
   #roundAt = Infinity
-  /** Due now, and listed before the cursor. */
+  /** Due now, and listed before the cursor, or before where it may be once the page that is being read was looked through. */
   readonly #passed = new Set<string>()
   #timer: Undo | undefined
   /** Monotonic time for which the timer is set. */
@@ -77,9 +77,11 @@ export class AlarmClock {
     const waited = this.#forget(actor)
     const now = this.#ports.clock.now()
     this.#passed.delete(actor)
-    if (due !== undefined && this.#cursor && due <= this.#cursor.due) {
-      if (due <= now && this.#passed.size < passedMax) this.#passed.add(actor)
-      else this.#cursor = undefined
+    if (due !== undefined) {
+      const before = this.#cursor !== undefined && due <= this.#cursor.due
+      // A page that is being read may lack it, and the cursor comes to be behind it.
+      if ((before || this.#looking) && due <= now && this.#passed.size < passedMax) this.#passed.add(actor)
+      else if (before) this.#cursor = undefined
     }
     // If it was woken, its place is free for another.
     if (waited) this.#lookIn(0)
