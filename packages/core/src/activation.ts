@@ -6,7 +6,7 @@ import { Commits, couldNotGoOn, type CommitPorts, type CommitsOwner } from "./co
 import { AuthorErrors, type AuthorErrorPorts } from "./author-errors.ts"
 import { OutputGate } from "./gate.ts"
 import { JournalWriter, type JournalOwner, type JournalPorts, type Ownership } from "./journal-writer.ts"
-import { storedNeeds, type Loaded } from "./journal.ts"
+import { encodeEntry, storedNeeds, type Loaded } from "./journal.ts"
 import { Mailbox } from "./mailbox.ts"
 import { versionOf } from "./migrate.ts"
 import { Outputs, type OutputPorts } from "./outputs.ts"
@@ -77,7 +77,7 @@ export class Activation {
   readonly needs: Needs
   lastUsed: number
 
-  /** Throws what the author's `state()` or a migration throws: nothing was begun then. */
+  /** Throws what the author's `state()` or a migration throws, and SNAPSHOT_TOO_LARGE for what they make: nothing was begun then. */
   constructor(
     id: string,
     def: ErasedDefinition,
@@ -166,8 +166,20 @@ export class Activation {
   }
 
   #appendWhole(): void {
-    const i = this.#state.encoded()
-    this.#journal.append({ r: this.#journal.revision + 1, t: this.#ports.clock.now(), i, ...storedNeeds(this.needs) })
+    const { clock, limits, primitives } = this.#ports
+    const entry = {
+      r: this.#journal.revision + 1,
+      t: clock.now(),
+      i: this.#state.encoded(),
+      ...storedNeeds(this.needs),
+    }
+    const bytes = encodeEntry(entry, primitives)
+    if (bytes.length > limits.snapshotBytesMax)
+      throw new SojournError(
+        "SNAPSHOT_TOO_LARGE",
+        `the state of ${this.#id} would be ${bytes.length} bytes; limits.snapshotBytesMax is ${limits.snapshotBytesMax}`,
+      )
+    this.#journal.append(entry, bytes)
   }
 
   get epoch(): number {

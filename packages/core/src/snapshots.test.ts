@@ -100,6 +100,29 @@ void test("a state is measured in the bytes that it is stored in, and so are its
   await node.stop()
 })
 
+// It was stored whatever its size, could be moved nowhere, and every call of it was refused.
+void test("a first state, or what a migration makes of one, is measured as well: past the bound nothing is written", async () => {
+  const limits = { snapshotBytesMax: 8_000, tailBytesMax: 1_000 }
+  const note = (text: string, version?: { version: number; migrate: Record<number, (old: unknown) => object> }) =>
+    setup({
+      actors: { note: actor({ state: () => ({ text }), queries: { size: (c) => c.state.text.length }, ...version }) },
+    })
+  const tooLarge = large.repeat(9)
+  const started = await alone(note(tooLarge), { clock: new VirtualClock(), limits })
+  await assert.rejects(started.node.actors.note.get("a").query.size(), { code: "SNAPSHOT_TOO_LARGE" })
+  assert.equal(await started.store.load("note/a"), undefined)
+  await started.node.stop()
+  const small = await started.again(note(large))
+  assert.equal(await small.actors.note.get("a").query.size(), 1_000)
+  await small.stop()
+  const grown = await started.again(note(large, { version: 2, migrate: { 1: () => ({ text: tooLarge }) } }))
+  await assert.rejects(grown.actors.note.get("a").query.size(), { code: "SNAPSHOT_TOO_LARGE" })
+  await grown.stop()
+  const mended = await started.again(note(large, { version: 2, migrate: { 1: () => ({ text: "" }) } }))
+  assert.equal(await mended.actors.note.get("a").query.size(), 0)
+  await mended.stop()
+})
+
 void test("an alarm that runs while such a write is under way is in the snapshot of an actor that falls asleep", async () => {
   const { alice, clock, store, events, hold, releaseAll } = await world()
   await alice.later("a", 1_000)
