@@ -261,6 +261,11 @@ export class Activation {
     this.#pump()
   }
 
+  /** What comes from a session that was attached before this activation began, or drained, follows what still waits of it. */
+  goOn(att: Attached): void {
+    att.queued = this.#queuedOf(att.sid)
+  }
+
   /** A call of an attached session. Seen before: answered, not run. Out of order: the attach ends, the client resumes properly. */
   call(att: Attached, call: CallBody): void {
     if (!att.open || att.ending || this.#mailbox.closed) return

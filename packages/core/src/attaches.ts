@@ -202,7 +202,7 @@ export class Attaches {
         }
         if (!att.open) this.#leave(slot, att, true)
       } else if (att.status !== "local" || att.queue.length === 0) continue
-      else att.queued = 0
+      else activation.goOn(att)
       const queue = att.queue
       att.queue = []
       for (const frame of queue) this.#feed(slot, att, frame)
