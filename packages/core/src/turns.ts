@@ -93,7 +93,10 @@ export class Turns {
   call(att: Attached, session: Session, call: CallBody): void {
     if (call.c !== session.last + 1) {
       this.#owner.drop(
-        new SojournError("INVARIANT", `call ${call.c} of ${session.id} would run after call ${session.last}`),
+        // Whose it is goes to the log, as the cause: the message goes to whoever is attached.
+        new SojournError("INVARIANT", `call ${call.c} of a session would run after its call ${session.last}`, {
+          cause: new Error(`session ${session.id}`),
+        }),
       )
       return
     }
