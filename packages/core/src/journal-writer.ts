@@ -276,7 +276,10 @@ export class JournalWriter {
 
   #fenced(record: OwnershipRecord | undefined): void {
     this.#owner.drop(
-      new SojournError("FENCED", `${this.#id} is owned by another activation: ${JSON.stringify(record ?? null)}`),
+      // What the record says goes to the log, as the cause: the message goes to clients.
+      new SojournError("FENCED", `${this.#id} is owned by another activation`, {
+        cause: new Error(`the record is ${JSON.stringify(record ?? null)}`),
+      }),
     )
   }
 
