@@ -334,7 +334,13 @@ export class Activation {
   #full(att: Attached): boolean {
     const { size } = this.#mailbox
     if (size < this.#ports.limits.mailboxMax) return false
-    att.end(new SojournError("MAILBOX_FULL", `${size} calls wait (limits.mailboxMax)`, { retryAfterMs: 100 }))
+    att.end(
+      new SojournError(
+        "MAILBOX_FULL",
+        `the calls that wait count for ${size} (limits.mailboxMax; one for each 16 KiB of a call)`,
+        { retryAfterMs: 100 },
+      ),
+    )
     return true
   }
 

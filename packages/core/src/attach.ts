@@ -29,6 +29,21 @@ export const waitingFramesMax = 2_048
 
 export type SessionFrame = Extract<ClientFrame, { t: "call" | "query" | "ack" }>
 
+/** Where frames wait, one counts for each so many characters of its message that are begun: a thousand of the longest would be a gigabyte. */
+export const charsPerPlace = 16_384
+/** Of those that count for more than one. */
+const places = new WeakMap<object, number>()
+
+/** `frame` came in a message of so many characters. */
+export function weigh(frame: object, chars: number): void {
+  if (chars > charsPerPlace) places.set(frame, Math.ceil(chars / charsPerPlace))
+}
+
+/** For how many it counts. */
+export function placesOf(frame: object): number {
+  return places.get(frame) ?? 1
+}
+
 /** A session attached here, as its activation sees it. `sent` is its position: the revision that the frames sent so far reach. */
 export interface Attached {
   readonly sid: string
@@ -76,6 +91,8 @@ export class HostAttach implements Attached {
   /** The client has said that it has the replies up to this call, here or at its attach. */
   acked: number
   queue: SessionFrame[] = []
+  /** For how many these count, as they came. */
+  places = 0
   /** Where it is relayed to. */
   relay: { readonly pop: string; readonly id: number } | undefined
   /** The relay continues an attach that was served here until the actor left: its client is not to notice. */

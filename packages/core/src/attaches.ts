@@ -1,6 +1,13 @@
 import { SojournError } from "@sojourn/protocol"
 import type { Activation } from "./activation.ts"
-import { HostAttach, waitingFramesMax, type Attached, type AttachRequest, type SessionFrame } from "./attach.ts"
+import {
+  HostAttach,
+  placesOf,
+  waitingFramesMax,
+  type Attached,
+  type AttachRequest,
+  type SessionFrame,
+} from "./attach.ts"
 import type { Borders } from "./borders.ts"
 import type { Failures } from "./failures.ts"
 import type { HandInput, Pull } from "./handoff.ts"
@@ -105,7 +112,8 @@ export class Attaches {
       return
     }
     if (frame.t === "ack") return
-    if (att.queue.length >= waitingFramesMax) {
+    if (att.queue.length === 0) att.places = 0
+    if (att.places >= waitingFramesMax) {
       this.end(
         slot,
         att,
@@ -114,6 +122,7 @@ export class Attaches {
       return
     }
     att.queue.push(frame)
+    att.places += placesOf(frame)
     if (att.status === "local") this.#need(slot, att)
   }
 

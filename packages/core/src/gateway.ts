@@ -11,7 +11,7 @@ import {
 } from "@sojourn/protocol"
 import { addressId } from "./address.ts"
 import type { Admission } from "./admission.ts"
-import type { AttachRequest, HostAttach, SessionFrame } from "./attach.ts"
+import { weigh, type AttachRequest, type HostAttach, type SessionFrame } from "./attach.ts"
 import { Channel } from "./channel.ts"
 import { frameText } from "./frame-text.ts"
 import type { Host } from "./host.ts"
@@ -188,7 +188,9 @@ class Connection implements PipeReader<string> {
     }
     try {
       const frame = parseClientFrame(data)
-      if (frame) this.#frame(frame)
+      if (!frame) return
+      weigh(frame, data.length)
+      this.#frame(frame)
     } catch (error) {
       const named = error instanceof SojournError ? error : new SojournError("INTERNAL", undefined, { cause: error })
       this.#o.events({ type: "connection.refused", error: named, client: this.#client })

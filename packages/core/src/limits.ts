@@ -16,7 +16,7 @@ export const defaultLimits = {
   tailEntriesMax: 256,
   tailBytesMax: 262_144,
   tailMsMax: 120_000,
-  /** Calls and queries waiting in one activation: MAILBOX_FULL. */
+  /** Calls and queries waiting in one activation, each counted once for every 16 KiB that are begun: MAILBOX_FULL. */
   mailboxMax: 1_024,
   /** Turns that ended and wait for their write. The mailbox pauses at it. */
   pendingTurnsMax: 256,

@@ -1,5 +1,5 @@
 import type { CallBody, QueryBody } from "@sojourn/protocol"
-import type { Attached, SessionFrame } from "./attach.ts"
+import { placesOf, type Attached, type SessionFrame } from "./attach.ts"
 import type { Session } from "./sessions.ts"
 
 export type Item =
@@ -10,19 +10,21 @@ export type Item =
 
 /**
  * What waits for its turn in one activation, in the order in which it came. Whoever adds a call or a query looks at the bound before
- * (`limits.mailboxMax`): past it the attach ends, and its client sends again.
+ * (`limits.mailboxMax`): past it the attach ends, and its client sends again. A long one counts for several (`placesOf`).
  *
  * Closed, it takes nothing and gives nothing. What waits then is kept, for a drained activation opens again where it was not sealed after
  * all, and where it was, those sessions that stay attached have their frames handed on.
  */
 export class Mailbox {
   #items: Item[] = []
+  /** For how many these count. */
+  #places = 0
   /** What waited when it was set aside. */
   readonly #unrun: Item[] = []
   #closed = false
 
   get size(): number {
-    return this.#items.length
+    return this.#places
   }
 
   get closed(): boolean {
@@ -31,14 +33,17 @@ export class Mailbox {
 
   add(item: Item): void {
     this.#items.push(item)
+    this.#places += placesIn(item)
   }
 
   addAlarm(): void {
-    if (!this.#items.some(({ kind }) => kind === "alarm")) this.#items.push({ kind: "alarm" })
+    if (!this.#items.some(({ kind }) => kind === "alarm")) this.add({ kind: "alarm" })
   }
 
   take(): Item | undefined {
-    return this.#items.shift()
+    const item = this.#items.shift()
+    if (item) this.#places -= placesIn(item)
+    return item
   }
 
   /** Of this session; 0: none waits. */
@@ -56,16 +61,19 @@ export class Mailbox {
   /** None of what waits is run here, unless it opens again. */
   setAside(): void {
     this.#unrun.push(...this.#items.splice(0))
+    this.#places = 0
   }
 
   /** What was set aside is before anything that came since. */
   reopen(): void {
     this.#closed = false
     this.#items.unshift(...this.#unrun.splice(0))
+    this.#places = this.#items.reduce((sum, item) => sum + placesIn(item), 0)
   }
 
   clear(): void {
     this.#items = []
+    this.#places = 0
   }
 
   /** What was set aside of this session, in its order. */
@@ -76,4 +84,8 @@ export class Mailbox {
       return [item.kind === "call" ? { t: "call", ch, ...item.call } : { t: "query", ch, ...item.query }]
     })
   }
+}
+
+function placesIn(item: Item): number {
+  return item.kind === "alarm" ? 1 : placesOf(item.kind === "call" ? item.call : item.query)
 }

@@ -2,6 +2,7 @@ import { jsonDepthMax, nestsDeeper } from "@sojourn/protocol"
 import { frameText } from "./frame-text.ts"
 import type { Limits } from "./limits.ts"
 import { isBulk, type MeshMessage } from "./mesh-messages.ts"
+import { weigh } from "./attach.ts"
 import { badMesh, parseMeshMessage } from "./mesh-parse.ts"
 import type { Body } from "./store.ts"
 
@@ -144,6 +145,7 @@ function decodeMessage(inside: Uint8Array, ours: boolean): MeshInput | undefined
     return { kind: "message", message, body: ours ? bytes : new Uint8Array(bytes) }
   }
   if (bytes.length > 0) badMesh(`a ${message.t} with a body`)
+  if (message.t === "FRAME") weigh(message.frame, headEnd - 4)
   return { kind: "message", message, body: undefined }
 }
 
