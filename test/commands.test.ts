@@ -25,7 +25,7 @@ for (const [program, option, value, why] of [
   [simulate, "--nothing", "1", /Unknown option '--nothing'/],
   [fuzz, "--inputs", "0", /--inputs must be a number from 1, got "0"/],
   [fuzz, "--target", "nobody", /--target is one of: client-frame, /],
-  [overload, "--only", "nothing", /--only takes calls, slow, storm, frames, silent, not nothing/],
+  [overload, "--only", "nothing", /--only takes calls, slow, storm, jitter, frames, silent, not nothing/],
   [overload, "--bounds", "none", /--bounds takes tight or default, not none/],
 ] as const)
   test(`${program} ${option} ${value} is refused in one line that says what it takes`, () => {
