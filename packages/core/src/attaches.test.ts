@@ -2,6 +2,7 @@ import assert from "node:assert/strict"
 import { test } from "node:test"
 import { SojournError } from "@sojourn/protocol"
 import { actor, setup } from "./actor.ts"
+import { waitingFramesMax } from "./attach.ts"
 import { Attaches, type AttachPorts } from "./attaches.ts"
 import type { Host } from "./host.ts"
 import { defaultLimits } from "./limits.ts"
@@ -33,6 +34,36 @@ void test("an attach that its activation has ended is not kept", () => {
   assert.ok(slot && !isSpent(slot))
   att.end(new SojournError("CALL_ORDER"))
   assert.ok(isSpent(slot))
+})
+
+void test("frames that wait for an actor count as long as they wait", () => {
+  const note = actor({ state: () => ({}) })
+  const homeNow = (home: string) => ({ pop: home, role: true as const })
+  const slots = new Slots({ app: setup({ actors: { note } }), pop: "bos", homes: ["bos"], regions: new Map(), homeNow })
+  const attaches = new Attaches({ slots, limits: {}, input: () => undefined } as unknown as AttachPorts)
+  const told: string[] = []
+  const att = attaches.attach({
+    actor: "note/a",
+    who: { id: "ann" },
+    mintedAt: 0,
+    body: { ch: 1, actor: ["note", "a"], sid: "s", acked: 0, live: false },
+    ticket: undefined,
+    hint: undefined,
+    stay: false,
+    localOnly: false,
+    out: (frame) => told.push(frame.t === "detached" ? frame.err.code : frame.t),
+    ended: () => undefined,
+  })
+  const send = (count: number): void => {
+    for (let q = 1; q <= count; q++) attaches.receive(att, { t: "query", ch: 1, q, after: 0, n: "look", p: { v: [] } })
+  }
+  send(waitingFramesMax)
+  // It was let in, and the actor has gone to sleep since.
+  att.queue = []
+  send(waitingFramesMax)
+  assert.deepEqual(told, [])
+  send(1)
+  assert.deepEqual(told, ["MAILBOX_FULL"])
 })
 
 // The clients behind it were let into an activation that was over: nothing came of their calls, and they were told nothing.

@@ -2,8 +2,10 @@ import assert from "node:assert/strict"
 import { test } from "node:test"
 import type { ServerFrame } from "@sojourn/protocol"
 import { actor, setup } from "./actor.ts"
-import { charsPerPlace, waitingFramesMax } from "./attach.ts"
+import { charsPerPlace, waitingFramesMax, weigh, type Attached } from "./attach.ts"
 import { defaultLimits } from "./limits.ts"
+import { Mailbox } from "./mailbox.ts"
+import type { Session } from "./sessions.ts"
 import { alone } from "./testing/alone.ts"
 import { VirtualClock } from "./testing/virtual-clock.ts"
 
@@ -71,3 +73,34 @@ for (const [what, key, max] of [
     const chars = 10 * charsPerPlace
     assert.equal(await taken(2, chars), Math.ceil(max / 11))
   })
+
+void test("the size of a mailbox is what waits in it, also what was set aside and came back", () => {
+  const mailbox = new Mailbox()
+  const add = (c: number, chars: number): void => {
+    const call = { c, a: "put", p: { v: [] } }
+    weigh(call, chars)
+    mailbox.add({ kind: "call", att: {} as Attached, session: { id: "s" } as Session, call })
+  }
+  mailbox.addAlarm()
+  mailbox.addAlarm()
+  add(1, charsPerPlace)
+  add(2, charsPerPlace + 1)
+  assert.equal(mailbox.size, 4)
+  assert.equal(mailbox.take()?.kind, "alarm")
+  assert.equal(mailbox.size, 3)
+  mailbox.close()
+  mailbox.setAside()
+  assert.equal(mailbox.size, 0)
+  add(3, 1)
+  mailbox.reopen()
+  assert.equal(mailbox.size, 4)
+  const calls = [mailbox.take(), mailbox.take(), mailbox.take(), mailbox.take()]
+  assert.deepEqual(
+    calls.map((item) => item?.kind === "call" && item.call.c),
+    [1, 2, 3, false],
+  )
+  assert.equal(mailbox.size, 0)
+  add(4, 1)
+  mailbox.clear()
+  assert.equal(mailbox.size, 0)
+})

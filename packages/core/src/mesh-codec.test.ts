@@ -2,6 +2,7 @@ import assert from "node:assert/strict"
 import { describe, test } from "node:test"
 import { SojournError, codec, type Encoded, type ServerFrame } from "@sojourn/protocol"
 import fc from "fast-check"
+import { charsPerPlace, placesOf } from "./attach.ts"
 import { encodeText } from "./encoded-text.ts"
 import { defaultLimits } from "./limits.ts"
 import {
@@ -440,4 +441,15 @@ describe("a mesh link's sending order", () => {
     assert.equal(writer.send(...grant("c", 150_000)), "full")
     assert.ok(writer.waiting() <= 300_000)
   })
+})
+
+test("a long frame that was relayed counts for several where it waits, as it does at its gateway", () => {
+  const reader = createMeshReader(defaultLimits)
+  const counted = (chars: number): number => {
+    const frame = { t: "query", ch: 1, q: 1, after: 0, n: "look", p: { v: ["x".repeat(chars)] } } as const
+    const input = reader.read(encodeMessage({ t: "FRAME", relay: 1, dir: "in", frame }))
+    assert.ok(input?.kind === "message" && input.message.t === "FRAME")
+    return placesOf(input.message.frame)
+  }
+  assert.deepEqual([counted(10), counted(3 * charsPerPlace)], [1, 4])
 })
