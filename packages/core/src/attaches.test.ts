@@ -1,6 +1,6 @@
 import assert from "node:assert/strict"
 import { test } from "node:test"
-import { SojournError } from "@sojourn/protocol"
+import { SojournError, type ServerFrame } from "@sojourn/protocol"
 import { actor, setup } from "./actor.ts"
 import { waitingFramesMax } from "./attach.ts"
 import { Attaches, type AttachPorts } from "./attaches.ts"
@@ -12,8 +12,8 @@ import { Slots } from "./slots.ts"
 import { attachTo, bareHost } from "./testing/bare-host.ts"
 import { VirtualClock } from "./testing/virtual-clock.ts"
 
-// An activation ends an attach when the last of its replies leaves: the slot of an actor whose client did not come back was kept for ever.
-void test("an attach that its activation has ended is not kept", () => {
+/** An attach to an actor that nobody goes to fetch. */
+function waiting(out: (frame: ServerFrame) => void = () => undefined) {
   const note = actor({ state: () => ({}) })
   const homeNow = (home: string) => ({ pop: home, role: true as const })
   const slots = new Slots({ app: setup({ actors: { note } }), pop: "bos", homes: ["bos"], regions: new Map(), homeNow })
@@ -27,33 +27,25 @@ void test("an attach that its activation has ended is not kept", () => {
     hint: undefined,
     stay: false,
     localOnly: false,
-    out: () => undefined,
+    out,
     ended: () => undefined,
   })
   const slot = slots.get("note/a")
-  assert.ok(slot && !isSpent(slot))
+  assert.ok(slot)
+  return { attaches, slot, att }
+}
+
+// An activation ends an attach when the last of its replies leaves: the slot of an actor whose client did not come back was kept for ever.
+void test("an attach that its activation has ended is not kept", () => {
+  const { slot, att } = waiting()
+  assert.ok(!isSpent(slot))
   att.end(new SojournError("CALL_ORDER"))
   assert.ok(isSpent(slot))
 })
 
 void test("frames that wait for an actor count as long as they wait", () => {
-  const note = actor({ state: () => ({}) })
-  const homeNow = (home: string) => ({ pop: home, role: true as const })
-  const slots = new Slots({ app: setup({ actors: { note } }), pop: "bos", homes: ["bos"], regions: new Map(), homeNow })
-  const attaches = new Attaches({ slots, limits: {}, input: () => undefined } as unknown as AttachPorts)
   const told: string[] = []
-  const att = attaches.attach({
-    actor: "note/a",
-    who: { id: "ann" },
-    mintedAt: 0,
-    body: { ch: 1, actor: ["note", "a"], sid: "s", acked: 0, live: false },
-    ticket: undefined,
-    hint: undefined,
-    stay: false,
-    localOnly: false,
-    out: (frame) => told.push(frame.t === "detached" ? frame.err.code : frame.t),
-    ended: () => undefined,
-  })
+  const { attaches, att } = waiting((frame) => told.push(frame.t === "detached" ? frame.err.code : frame.t))
   const send = (count: number): void => {
     for (let q = 1; q <= count; q++) attaches.receive(att, { t: "query", ch: 1, q, after: 0, n: "look", p: { v: [] } })
   }
