@@ -3,7 +3,9 @@ import { createClient } from "@sojourn/client"
 import type { App } from "./overload-pop.ts"
 import { wsSocket } from "./ws-socket.ts"
 
-export type ToHerd = "watch"
+export interface ToHerd {
+  readonly t: "watch"
+}
 export type FromHerd =
   | { readonly t: "attached"; readonly clients: number }
   | { readonly t: "result"; readonly backMs: readonly number[]; readonly wrong: number; readonly resent: number }

@@ -1,12 +1,9 @@
 // Thousands of subscribers whose connections break all the time: what is said in the rooms reaches each of them, once, in order.
 // It is the test that AnyCable publishes with its `nodejs-websocket-bench` (10,000 clients, each cut every 15 s), in rooms of 1,000.
-import { fork, type ChildProcess } from "node:child_process"
-import { once } from "node:events"
 import { setTimeout as sleep } from "node:timers/promises"
-import { fileURLToPath } from "node:url"
 import { createClient } from "@sojourn/client"
 import type { FromJitterHerd, JitterOrder, JitterResult, ToJitterHerd } from "./overload-jitter-herd.ts"
-import { PopProcess, inMiB, quantile, until, type Report } from "./overload-parts.ts"
+import { HerdProcess, PopProcess, inMiB, quantile, until, type Report } from "./overload-parts.ts"
 import type { App } from "./overload-pop.ts"
 import { wsSocket } from "./ws-socket.ts"
 
@@ -20,35 +17,15 @@ export interface Jitter {
   readonly ms: number
 }
 
-class Herd {
-  readonly #child: ChildProcess
+class Herd extends HerdProcess<ToJitterHerd, FromJitterHerd> {
   attached = 0
   result: JitterResult | undefined
 
   constructor(order: JitterOrder) {
-    this.#child = fork(fileURLToPath(new URL("overload-jitter-herd.ts", import.meta.url)), [JSON.stringify(order)], {
-      execArgv: process.execArgv,
-      stdio: ["ignore", "inherit", "inherit", "ipc"],
-    })
-    this.#child.on("message", (told: FromJitterHerd) => {
+    super("overload-jitter-herd.ts", [JSON.stringify(order)], (told) => {
       if (told.t === "attached") this.attached = told.clients
       else this.result = told
     })
-  }
-
-  get gone(): boolean {
-    return this.#child.exitCode !== null || this.#child.signalCode !== null
-  }
-
-  tell(told: ToJitterHerd): void {
-    this.#child.send(told)
-  }
-
-  async stop(): Promise<void> {
-    if (this.gone) return
-    const exit = once(this.#child, "exit")
-    this.#child.kill("SIGKILL")
-    await exit
   }
 }
 

@@ -103,6 +103,35 @@ export class PopProcess {
   }
 }
 
+/** A process of many clients. */
+export class HerdProcess<To extends object, From> {
+  readonly #child: ChildProcess
+
+  /** `told` hears what it says. */
+  constructor(module: string, args: readonly string[], told: (from: From) => void) {
+    this.#child = fork(fileURLToPath(new URL(module, import.meta.url)), args, {
+      execArgv: process.execArgv,
+      stdio: ["ignore", "inherit", "inherit", "ipc"],
+    })
+    this.#child.on("message", (message) => told(message as From))
+  }
+
+  get gone(): boolean {
+    return this.#child.exitCode !== null || this.#child.signalCode !== null
+  }
+
+  tell(to: To): void {
+    this.#child.send(to)
+  }
+
+  async stop(): Promise<void> {
+    if (this.gone) return
+    const exit = once(this.#child, "exit")
+    this.#child.kill("SIGKILL")
+    await exit
+  }
+}
+
 /** A connection on which one actor is attached. It speaks the wire itself: so that it can be slow, silent and impatient. */
 export class Bare {
   readonly ws: WebSocket

@@ -1,40 +1,16 @@
 // Thousands of clients that lose their sockets at once and all come back: the client package, in processes of their own.
-import { fork, type ChildProcess } from "node:child_process"
-import { once } from "node:events"
-import { fileURLToPath } from "node:url"
-import { PopProcess, inMiB, quantile, round, until, type Report } from "./overload-parts.ts"
+import { HerdProcess, PopProcess, inMiB, quantile, round, until, type Report } from "./overload-parts.ts"
 import type { FromHerd, ToHerd } from "./overload-herd.ts"
 
-class Herd {
-  readonly #child: ChildProcess
+class Herd extends HerdProcess<ToHerd, FromHerd> {
   attached = 0
   result: Extract<FromHerd, { t: "result" }> | undefined
 
   constructor(url: string, from: number, clients: number) {
-    this.#child = fork(
-      fileURLToPath(new URL("overload-herd.ts", import.meta.url)),
-      [url, String(from), String(clients)],
-      { execArgv: process.execArgv, stdio: ["ignore", "inherit", "inherit", "ipc"] },
-    )
-    this.#child.on("message", (told: FromHerd) => {
+    super("overload-herd.ts", [url, String(from), String(clients)], (told) => {
       if (told.t === "attached") this.attached = told.clients
       else this.result = told
     })
-  }
-
-  get gone(): boolean {
-    return this.#child.exitCode !== null || this.#child.signalCode !== null
-  }
-
-  tell(t: ToHerd): void {
-    this.#child.send(t)
-  }
-
-  async stop(): Promise<void> {
-    if (this.gone) return
-    const exit = once(this.#child, "exit")
-    this.#child.kill("SIGKILL")
-    await exit
   }
 }
 
@@ -50,7 +26,7 @@ export async function reconnectStorm(folder: string, clients: number, processes:
     const ready = await until(() => attached() === clients || herds.some(({ gone }) => gone), 90_000)
     if (!ready || attached() < clients) throw new Error(`only ${attached()} of ${clients} clients were attached`)
     const before = await pop.watchMemory()
-    for (const herd of herds) herd.tell("watch")
+    for (const herd of herds) herd.tell({ t: "watch" })
     const { sockets } = await pop.ask("cut")
     await until(() => herds.every(({ result }) => result !== undefined), 90_000)
     const results = herds.map(({ result }) => result)
