@@ -8,12 +8,14 @@ import { setUp, watch, type ListApp } from "./testing/set-up.ts"
 
 describe("the connection", () => {
   test("C61 C59 the server's death is survived: first retry within 250 ms, then within half of the time that it has been away, up to 15 s", async () => {
-    const { world, client, run, clock, statuses } = setUp({
+    const { world, client, run, clock, advance, statuses } = setUp({
       chance: { random: () => 1, id: () => "c" },
       limits: { callMs: 600_000 },
     })
     const handle = client.list.get("a")
     await Promise.all([handle.push("1"), run()])
+    // How long there was a connection before says nothing of how long there is none.
+    await advance(3_600_000)
     world.unreachable.add("ws://bos")
     const at: number[] = []
     const began = clock.mono()
